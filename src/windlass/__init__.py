@@ -1,0 +1,3 @@
+"""Windlass: durable background jobs."""
+
+__version__ = "0.1.0"

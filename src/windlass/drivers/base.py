@@ -1,0 +1,336 @@
+"""What Windlass asks of a store: the ``Driver`` Protocol and the values that cross it.
+
+A driver keeps records and moves them between places, atomically. It decides nothing: every ``Transition`` comes from
+:mod:`windlass.lifecycle`. Its promises, which the shipped conformance suite checks:
+
+* **One place.** At any instant a job is in exactly one status, and every method is atomic: all of it, or nothing.
+* **Order.** Within the streams asked for, higher priority first, then in the order in which jobs became available,
+  then by id.
+* **Fencing.** Every claim gets a lease number that only grows and is never used again, not even after a restart.
+  A settlement whose lease is not live is refused and reported, never applied.
+* **Its own clock.** All instants are read from the store's clock (``now()``), which a test can shift.
+* **Flat cost.** Claim, insert and counting do not depend on how many jobs are finished, waiting, or of other tasks.
+
+Errors of the store's own library never leave a driver: they become ``StoreError`` and its kin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import msgspec
+
+from windlass.job import Record, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from windlass.job import NewJob
+    from windlass.lifecycle import Settlement, Transition
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store can do beyond the common ground."""
+
+    durable: bool
+    """Jobs survive the process."""
+    shared: bool
+    """Other processes see the same jobs."""
+    transactions: bool
+    """``ctx.transaction()`` and ``connection=`` work."""
+    atomic_bulk: bool
+    """``enqueue_many`` is all or nothing."""
+    one_machine: bool
+    """All users of the store are on one machine, so that a vanished process can be seen at once."""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker's pump brings to the store in one exchange."""
+
+    worker: str
+    settlements: Sequence[Settlement] = ()
+    """Leases that have ended."""
+    starting: Sequence[Record] = ()
+    """Prefetched claims whose handlers are about to start."""
+    limit: int = 0
+    """How many new claims are wanted."""
+    start: int = 0
+    """How many of those, the best first, will start at once; the others are prefetched."""
+    queues: tuple[str, ...] | None = None
+    """Take from these queues only; ``None`` = from all."""
+    tasks: tuple[str, ...] = ()
+    """The names this worker can run; nothing else is claimed."""
+    deadline: float | None = None
+    """Seconds after which a claim made by hand expires; ``None`` = it lives as long as its worker's heartbeat."""
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """A message to the worker that holds (or held) a lease."""
+
+    job_id: int
+    lease: int
+    cancel: bool
+    """True: the job should stop. False: the lease was taken away."""
+
+
+class Turned(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store answers."""
+
+    now: float
+    """The store's clock."""
+    claims: list[Record]
+    """New claims, best first; the started ones carry ``started_at`` and have ``attempt`` raised."""
+    refused: list[tuple[int, int]]
+    """``(job id, lease)`` of settlements and starts whose lease was not live."""
+    signals: list[Signal]
+    due: float | None
+    """When the next scheduled or retrying job becomes due."""
+    known: bool = True
+    """False: this worker was declared lost; it claimed nothing and must come back under a new id."""
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process as the store knows it."""
+
+    id: str
+    host: str
+    pid: int
+    place: str = ""
+    """Names the machine (and process namespace) in which ``pid`` means something."""
+    pid_start: float = 0.0
+    """Tells this process from a later one with the same pid."""
+    started_at: float = 0.0
+    beat_at: float = 0.0
+    lost_after: float = 20.0
+    status: str = "running"
+    """running, stopping, stopped or lost."""
+    queues: tuple[str, ...] | None = None
+    tasks: int = 0
+    concurrency: int = 0
+    running: int = 0
+    processed: int = 0
+    refused: int = 0
+    """Writes of this worker that were refused because the lease had moved on."""
+    bell: str = ""
+    """Where to ring it, in the driver's own spelling."""
+    note: str = ""
+    """What it wants to tell operators: stuck jobs, for instance."""
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs; every given field must match."""
+
+    statuses: tuple[Status, ...] = ()
+    queue: str | None = None
+    task: str | None = None
+    tag: str | None = None
+    origin: str | None = None
+    batch: int | None = None
+    worker: str | None = None
+    error: str | None = None
+    """The last error's type."""
+    created_after: float | None = None
+    created_before: float | None = None
+    started_before: float | None = None
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """The maintained counters of one queue and task."""
+
+    queue: str
+    task: str
+    counts: Mapping[Status, int]
+    totals: Mapping[str, int]
+
+
+class PastAttempt(msgspec.Struct, frozen=True):
+    """One row of history."""
+
+    number: int
+    worker: str | None
+    started_at: float | None
+    finished_at: float | None
+    outcome: str
+    error: bytes | None
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """What ``Driver.change`` did to one job."""
+
+    job_id: int
+    before: Record | None
+    """``None``: there is no such job."""
+    transition: Transition | None
+    """``None``: nothing was done."""
+    error: Exception | None = None
+    """Why it was refused."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``windlass doctor``."""
+
+    name: str
+    value: str
+    level: str = "ok"
+    """ok, note, warning or error."""
+    advice: str = ""
+
+
+Statement: TypeAlias = "tuple[str, Sequence[Any]]"
+"""One SQL statement and its parameters."""
+
+Decide: TypeAlias = "Callable[[Record, float], Transition]"
+"""A pure rule: the record and the store's time in, what it becomes out; raises ``JobError`` to refuse.
+It may be called more than once for one job."""
+
+
+class Bell(Protocol):
+    """Wakes a waiting pump: rung by this process and, where the store allows, by others."""
+
+    address: str
+    """What other processes need to ring it; stored with the worker."""
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep until rung or *timeout* seconds have passed; tell whether it was rung."""
+
+    def ring(self) -> None:
+        """Wake the waiter; safe from any thread, never blocks."""
+
+    def close(self) -> None:
+        """Give the address up."""
+
+
+class Transaction(Protocol):
+    """A transaction of the store that ends with the job's completion."""
+
+    connection: Any
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Enqueue in this transaction."""
+
+    def settle(self, settlement: Settlement) -> None:
+        """Write the end of the lease in this transaction; raises ``LeaseLostError`` when it is not live."""
+
+
+class Driver(Protocol):
+    """One store. Methods block; they are safe to call from any thread."""
+
+    name: str
+    capabilities: Capabilities
+
+    # ------------------------------------------------------------------ life
+
+    def open(self) -> None:
+        """Connect, and create or migrate (or only check) the schema."""
+
+    def close(self) -> None:
+        """Let go of every connection; idempotent."""
+
+    def now(self) -> float:
+        """Return the store's time, epoch seconds."""
+
+    def shift(self, seconds: float) -> None:
+        """Move the store's clock forward, for every user of the store. For tests only."""
+
+    def bell(self) -> Bell:
+        """Return a new bell that rings when work may have appeared for anybody."""
+
+    # ------------------------------------------------------------------ the hot path
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
+        """Store new jobs and return them in order; where ``atomic_bulk``, all or none."""
+
+    def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
+        """Yield the statements of an insert, to be run on a connection that belongs to the caller.
+
+        Each ``yield`` receives the statement's rows. Raises ``NotSupportedError`` where ``transactions`` is false.
+        """
+
+    def adopt(self, connection: Any) -> Any:
+        """Check that a caller's connection is of this store and return what runs statements on it.
+
+        Raises:
+            TypeError: it is of the wrong kind.
+            ConfigurationError: it is of another database.
+        """
+
+    def exchange(self, turn: Turn) -> Turned:
+        """Settle what has ended, mark what starts, promote what is due and claim new jobs: one transaction.
+
+        In that order, so that a slot freed by a settlement and a job freed by it are seen by the claim.
+        """
+
+    # ------------------------------------------------------------------ workers
+
+    def beat(self, worker: Worker) -> bool:
+        """Write the heartbeat, registering the worker the first time. False: it was declared lost."""
+
+    def retire(self, worker_id: str) -> None:
+        """Mark a worker as stopped; its remaining leases are orphans at once."""
+
+    def workers(self) -> list[Worker]:
+        """Return the workers that live, and those lost or stopped within the last hour."""
+
+    def bury(self, gone: Sequence[str] = (), *, overdue: bool = True) -> list[str]:
+        """Declare workers lost: those named in *gone*, and with *overdue* all whose last beat is older than their
+        ``lost_after``. Return their ids; from here on their beats and claims are refused."""
+
+    def orphans(self, limit: int) -> list[Record]:
+        """Return running jobs whose worker is lost, stopped or unknown, or whose own deadline has passed."""
+
+    # ------------------------------------------------------------------ managing
+
+    def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
+        """Read each job, ask *decide* and write its answer, atomically for each job; rings where work appears."""
+
+    def pause(self, kind: str, name: str, paused: bool) -> None:
+        """Pause or resume a ``"queue"`` or ``"task"`` for everybody, durably."""
+
+    def pauses(self) -> set[tuple[str, str]]:
+        """Return what is paused, as ``(kind, name)``."""
+
+    def purge(self, older_than: Mapping[Status, float], limit: int, *, queue: str | None = None) -> int:
+        """Delete at most *limit* finished jobs with ``finished_at <= now - older_than[status]``; return how many."""
+
+    def tidy(self) -> None:
+        """Housekeeping that only this store knows: trim counters, give back pages. Short, called when idle."""
+
+    # ------------------------------------------------------------------ reading
+
+    def get(self, job_id: int) -> Record | None:
+        """Return a job."""
+
+    def by_key(self, key: str) -> Record | None:
+        """Return the job with this idempotency key."""
+
+    def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
+        """Return matching jobs, newest (highest id) first, with id below *before*."""
+
+    def count(self, which: Filter, *, most: int) -> int:
+        """Count matching jobs: exact up to *most*, ``most + 1`` beyond. Status, queue and task alone are exact."""
+
+    def history(self, job_id: int) -> list[PastAttempt]:
+        """Return the job's ended attempts, oldest first."""
+
+    def tallies(self) -> list[Tally]:
+        """Return the maintained counters; the cost does not depend on the number of jobs."""
+
+    def oldest(self, queue: str) -> float | None:
+        """Return since when the longest-waiting pending job of a queue has been available."""
+
+    def rates(self, since: float, queue: str | None = None) -> list[tuple[int, int, int]]:
+        """Return ``(second, processed, failed)`` for the seconds from *since* on in which something ended."""
+
+    # ------------------------------------------------------------------ exactly once
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction on the store's own database; commits at the end of the block, or rolls back."""
+
+    # ------------------------------------------------------------------ looking after it
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; return what was done."""
+
+    def diagnose(self) -> list[Finding]:
+        """Say what is well and what is not."""
