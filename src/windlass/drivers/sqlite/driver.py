@@ -22,6 +22,7 @@ from windlass.drivers.sqlite.insert import plan
 from windlass.drivers.sqlite.pen import Pen, take_lock
 from windlass.drivers.sqlite.reads import Reader
 from windlass.drivers.sqlite.sql import Sql
+from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite.tx import TALLY, Tx
 from windlass.errors import ClosedError, ConfigurationError, LeaseLostError, WindlassError
 from windlass.job import Status
@@ -236,19 +237,31 @@ class SqliteDriver:
         """Check that *connection* is a sqlite3 connection to this file."""
         if not isinstance(connection, sqlite3.Connection):
             raise TypeError(f"connection= must be a sqlite3.Connection here, not {type(connection).__name__}")
-        file = connection.execute("PRAGMA database_list").fetchone()[2]
+        self.adopt_file(connection.execute("PRAGMA database_list").fetchone()[2])
+        return connection
+
+    def adopt_file(self, file: str) -> None:
+        """Check that a caller's connection is of this file."""
         if self.path is None or not file or not os.path.samefile(file, self.path):
             raise ConfigurationError(
                 f"connection= is of {file or 'an in-memory database'!r}, but the jobs are in {str(self.path)!r}; "
                 "one transaction cannot span two SQLite files"
             )
-        return connection
 
     def exchange(self, turn: Turn) -> Turned:
         """One turn of a worker's pump; a turn with nothing to do writes nothing."""
         if not turn.settlements and not turn.starting and (idle := self._idle(turn)) is not None:
             return idle
         return self._write(lambda tx: tx.exchange(turn))
+
+    def extend(self, record: Record, seconds: float) -> bool:
+        """Move the deadline of a claim made by hand."""
+
+        def write(tx: Tx) -> bool:
+            values = (tx.now + seconds, record.id, record.lease)
+            return tx.connection.execute(self._sql.extend, values).rowcount == 1
+
+        return self._write(write)
 
     def _idle(self, turn: Turn) -> Turned | None:
         """Look, without the write lock, whether there is nothing to do."""
@@ -438,32 +451,55 @@ class SqliteDriver:
     # ------------------------------------------------------------------ exactly once
 
     @contextmanager
-    def transaction(self) -> Iterator[SqliteTransaction]:
-        """Open a transaction of its own connection, holding the pen so that this process waits its turn."""
+    def transaction(self, connection: Any = None) -> Iterator[SqliteTransaction]:
+        """Open a transaction of its own, holding the pen so that this process waits its turn; or use the caller's."""
         self._ready()
+        if connection is not None:
+            with translated(), self._borrowed(connection) as transaction:
+                yield transaction
+            return
         if self._pen.mine:
             raise WindlassError("ctx.transaction() is open already in this thread")
         with translated(), self._pen.exclusive():
-            connection = self._pen.connection if self.path is None else (self._spare or self._connect())
-            assert connection is not None  # noqa: S101
+            own = self._pen.connection if self.path is None else (self._spare or self._connect())
+            assert own is not None  # noqa: S101
             self._spare = None
             try:
-                take_lock(connection, self._patience)
-                tx = self._begin(connection)
-                yield SqliteTransaction(tx)
-                if not connection.in_transaction:
+                take_lock(own, self._patience)
+                tx = self._begin(own)
+                yield SqliteTransaction(tx, own)
+                if not own.in_transaction:
                     raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
                 tx.finish()
-                connection.execute("COMMIT")
+                own.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                if own.in_transaction:
+                    own.execute("ROLLBACK")
                 raise
             finally:
-                connection.row_factory = None
+                own.row_factory = None
                 if self.path is not None:
-                    self._spare = connection
+                    self._spare = own
             tx.committed()
+
+    @contextmanager
+    def _borrowed(self, connection: Any) -> Iterator[SqliteTransaction]:
+        """Go on with a transaction of the caller's: theirs to begin, ours to end."""
+        raw = self.adopt(unwrap(connection))
+        if not raw.in_transaction:
+            take_lock(raw, self._patience)
+        end = connection if hasattr(connection, "commit") else raw
+        try:
+            tx = self._begin(raw)
+            yield SqliteTransaction(tx, connection)
+            if hasattr(connection, "flush"):
+                connection.flush()
+            tx.finish()
+            end.commit()
+        except BaseException:
+            end.rollback()
+            raise
+        tx.committed()
 
     # ------------------------------------------------------------------ looking after it
 
@@ -481,9 +517,13 @@ class SqliteDriver:
 class SqliteTransaction:
     """What ``ctx.transaction()`` holds."""
 
-    def __init__(self, tx: Tx) -> None:
+    def __init__(self, tx: Tx, connection: Any) -> None:
         self._tx = tx
-        self.connection = tx.connection
+        self.connection = connection
+
+    def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
+        """Run a statement of the handler's own."""
+        return self._tx.connection.execute(statement, parameters)
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""

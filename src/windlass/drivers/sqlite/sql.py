@@ -109,6 +109,7 @@ _STATEMENTS = {
     "records": _RECORD + "WHERE j.id IN (SELECT value FROM json_each(?)) ORDER BY j.id DESC",
     "record_by_key": _RECORD + "WHERE j.idempotency_key = ? ORDER BY j.id DESC LIMIT 1",
     "request_cancel": "UPDATE {p}_running SET cancel = 1 WHERE id = ?",
+    "extend": "UPDATE {p}_running SET deadline = ? WHERE id = ? AND lease = ?",
     "take_ready": "DELETE FROM {p}_ready WHERE id = ? RETURNING seq",
     "take_timer": "DELETE FROM {p}_timer WHERE id = ?",
     "take_running": "DELETE FROM {p}_running WHERE id = ? RETURNING seq",
