@@ -54,8 +54,17 @@ def encode(value: Any, *, task: str, what: str, limit: int) -> bytes:
 class Codec:
     """How one function's arguments cross the store."""
 
-    def __init__(self, function: Callable[..., Any], *, task: str, context: type, raw: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        task: str,
+        context: type,
+        raw: bool = False,
+        payload_type: type | None = None,
+    ) -> None:
         self.task = task
+        raw = raw or payload_type is not None
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError) as error:
@@ -76,7 +85,11 @@ class Codec:
         self._check(parameters)
         self._signature = signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
         self._open = any(p.kind is _KINDS.VAR_KEYWORD for p in parameters)
-        self._decoder = None if raw else self._build(parameters, hints)
+        if raw:
+            self.names = (parameters[0].name,)
+            self._decoder = self._made(payload_type or Any)
+        else:
+            self._decoder = self._build(parameters, hints)
 
     def _check(self, parameters: list[inspect.Parameter]) -> None:
         for parameter in parameters:
@@ -103,11 +116,13 @@ class Codec:
             factory = msgspec.field(default_factory=lambda default=default: default)
             fields.append((parameter.name, kind, factory))
         self.names = tuple(field[0] for field in fields)
+        name = f"{self.task} arguments"
+        return self._made(lambda: msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=not self._open))
+
+    def _made(self, kind: Any) -> msgspec.json.Decoder[Any]:
         try:
-            struct = msgspec.defstruct(
-                f"{self.task} arguments", fields, kw_only=True, forbid_unknown_fields=not self._open
-            )
-            return msgspec.json.Decoder(struct, dec_hook=_decode_other)
+            kind = kind() if inspect.isfunction(kind) else kind
+            return msgspec.json.Decoder(kind, dec_hook=_decode_other)
         except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
             raise SignatureError(f"task {self.task!r}: its annotations cannot be read from JSON: {error}") from error
 
@@ -143,22 +158,22 @@ class Codec:
         """
         self.decode(payload)
 
-    def decode(self, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Convert a payload to the positional and named arguments of a call, without its Context.
+    def decode(self, payload: bytes) -> dict[str, Any]:
+        """Convert a payload to the named arguments of a call, without its Context.
 
         Raises:
             PayloadError: it does not fit the annotated types.
         """
         try:
-            if self._decoder is None:
-                return (msgspec.json.decode(payload),), {}
             struct = self._decoder.decode(payload)
+            if self.raw:
+                return {self.names[0]: struct}
             named = {name: getattr(struct, name) for name in self.names}
             if self._open:
                 named.update((k, v) for k, v in msgspec.json.decode(payload).items() if k not in named)
         except Exception as error:  # pydantic's and the user's own validators may raise anything
             raise PayloadError(f"the payload does not fit task {self.task!r}: {error}", task=self.task) from error
-        return (), named
+        return named
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

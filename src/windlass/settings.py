@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     """Of one attempt; ``None`` or 0 = none."""
     queue: str = "default"
-    retention: Mapping[Status, float | None] = RETENTION
+    retention: Mapping[Status, float | None] = msgspec.field(default_factory=lambda: RETENTION)
     """How long finished jobs are kept: 0 = not at all, ``None`` = for ever."""
     prefix: str = "windlass"
     durability: str = "full"

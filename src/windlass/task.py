@@ -191,6 +191,7 @@ class Task(Generic[P, R]):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         raw: bool = False,
+        payload_type: type | None = None,
     ) -> None:
         if unique or limit:
             raise NotYetError("unique= and limit= are not built yet")
@@ -212,7 +213,7 @@ class Task(Generic[P, R]):
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
         self.lane = self._choose_lane(lane)
-        self.codec = Codec(function, task=self.name, context=Context, raw=raw)
+        self.codec = Codec(function, task=self.name, context=Context, raw=raw, payload_type=payload_type)
         functools.update_wrapper(self, function)
 
     def _choose_lane(self, lane: LaneName | None) -> LaneName:

@@ -207,6 +207,9 @@ class Transaction(Protocol):
 
     connection: Any
 
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
+        """Run a statement of the handler's own."""
+
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""
 
