@@ -10,6 +10,7 @@ import os
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -70,6 +71,7 @@ class Client:
         self._driver: Driver = connect(settings)
         self._opened = False
         self._closed = False
+        self._ignores_connections = False
         self._opening = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._executor_pid = 0
@@ -100,6 +102,16 @@ class Client:
             self._executor = ThreadPoolExecutor(8, thread_name_prefix="windlass-client")
             self._executor_pid = os.getpid()
         return self._executor
+
+    @contextmanager
+    def swapped(self, driver: Driver) -> Iterator[None]:
+        """Use another, open driver for a block; ``connection=`` is ignored meanwhile. For tests."""
+        before = self._driver, self._opened, self._ignores_connections
+        self._driver, self._opened, self._ignores_connections = driver, True, True
+        try:
+            yield
+        finally:
+            self._driver, self._opened, self._ignores_connections = before
 
     def close(self) -> None:
         """Let go of the store. Afterwards every operation raises ``ClosedError``; closing again does nothing."""
@@ -282,7 +294,7 @@ class Client:
     def _insert(self, jobs: list[NewJob], connection: Any) -> list[Job]:
         if not jobs:
             return []
-        if connection is None:
+        if connection is None or self._ignores_connections:
             records = self.driver.insert(jobs)
         else:
             records = insert_on(self.driver, connection, jobs)
@@ -291,7 +303,7 @@ class Client:
     async def _ainsert(self, jobs: list[NewJob], connection: Any) -> list[Job]:
         if not jobs:
             return []
-        if connection is None:
+        if connection is None or self._ignores_connections:
             records = await run_blocking(self.executor, lambda: self.driver.insert(jobs))
         else:
             records = await ainsert_on(self.driver, connection, jobs)

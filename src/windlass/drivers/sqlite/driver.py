@@ -274,16 +274,16 @@ class SqliteDriver:
                 now = self._clock() + shift
                 due = execute(self._sql.next_due).fetchone()[0]
                 status = execute(self._sql.worker_status, (turn.worker,)).fetchone()
+                known = status is None or status[0] != "lost"
                 busy = (
                     (due is not None and due <= now)
                     or execute(self._sql.signals, (turn.worker,)).fetchone() is not None
-                    or (turn.limit > 0 and bool(self._sql.streams(connection, turn)))
+                    or (known and turn.limit > 0 and bool(self._sql.streams(connection, turn)))
                 )
             finally:
                 if self.path is not None:
                     execute("COMMIT")
-        known = status is None or status[0] != "lost"
-        if busy and known:
+        if busy:
             return None
         return Turned(now=now, claims=[], refused=[], signals=[], due=due, known=known)
 

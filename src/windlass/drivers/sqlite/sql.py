@@ -28,7 +28,7 @@ SELECT j.id, j.task, j.queue,
        coalesce(d.run_at, r.run_at, u.run_at, t.run_at),
        j.created_at,
        CASE WHEN d.id IS NOT NULL THEN d.started_at
-            WHEN u.started_at IS NOT NULL THEN u.started_at
+            WHEN u.id IS NOT NULL THEN u.started_at
             ELSE (SELECT a.started_at FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
        d.finished_at,
        CAST(coalesce(d.error, (SELECT a.error FROM {p}_attempt a

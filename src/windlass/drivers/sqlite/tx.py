@@ -147,7 +147,7 @@ class Tx:
         refused, gone = [], []
         for settlement in settlements:
             record = settlement.record
-            lease, seq, _ = live.pop(record.id, (0, 0, 0))
+            lease, seq, _ = live.pop(record.id, (-1, 0, 0))
             if lease != record.lease:
                 refused.append((record.id, record.lease))
                 continue
@@ -165,9 +165,9 @@ class Tx:
         if not records:
             return []
         live = self._live([r.id for r in records])
-        good = [r.id for r in records if live.get(r.id, (0,))[0] == r.lease]
+        good = [r.id for r in records if live.get(r.id, (-1,))[0] == r.lease]
         self._execute(self._sql.start, (self.now, _encode(good).decode()))
-        return [(r.id, r.lease) for r in records if live.get(r.id, (0,))[0] != r.lease]
+        return [(r.id, r.lease) for r in records if live.get(r.id, (-1,))[0] != r.lease]
 
     def _promote(self) -> float | None:
         """Make due jobs available; return when the next one is due."""
