@@ -213,7 +213,9 @@ class Windlass(Client):
         payload_type(kind)
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            self._add(Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given), replace=replace)
+            self._add(
+                Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given), replace=replace
+            )
             return function
 
         return decorate
@@ -304,9 +306,7 @@ class Windlass(Client):
         with self.driver.transaction(connection) as inner:
             transaction = AttemptTransaction(self, inner, record)
             yield transaction
-            inner.settle(
-                Settlement(record, lifecycle.succeed(record, transaction.encoded), self.driver.now())
-            )
+            inner.settle(Settlement(record, lifecycle.succeed(record, transaction.encoded), self.driver.now()))
         context.ended = True
 
     # ------------------------------------------------------------------ working
@@ -421,4 +421,3 @@ class AttemptTransaction:
         """Set the job's result: the handler's own return value comes too late."""
         limit = self._app.settings.payload_limit
         self.encoded = codec.encode(value, task=self._record.task, what="result", limit=limit)
-

@@ -74,9 +74,7 @@ class Claim:
         else:
             pause = seconds(delay, name="delay")
         most = self._app.max_attempts_of(self._record)
-        self._settle(
-            lifecycle.fail(self._record, failures.encode(failure), max_attempts=most, delay=pause, now=now)
-        )
+        self._settle(lifecycle.fail(self._record, failures.encode(failure), max_attempts=most, delay=pause, now=now))
 
     def release(self) -> None:
         """Give the job back; counts nothing.

@@ -619,7 +619,11 @@ class Client:
     ) -> Filter:
         if isinstance(error, type):
             cls = error
-            error = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+            error = (
+                cls.__qualname__
+                if cls.__module__ in ("builtins", "__main__")
+                else f"{cls.__module__}.{cls.__qualname__}"
+            )
         known = self.find_task(task) if task is not None else None
         return Filter(
             statuses=_statuses(status),
@@ -826,9 +830,7 @@ def _job_id(value: Any) -> int:
     return value if -(1 << 63) <= value < 1 << 63 else 0
 
 
-def _statuses(
-    status: str | Status | Collection[str | Status] | None, *, purge: bool = False
-) -> tuple[Status, ...]:
+def _statuses(status: str | Status | Collection[str | Status] | None, *, purge: bool = False) -> tuple[Status, ...]:
     if status is None:
         return ()
     names: Iterable[str | Status] = (status,) if isinstance(status, str) else status

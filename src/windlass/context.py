@@ -180,4 +180,3 @@ class _TransactionBlock:
 
     async def __aexit__(self, *error: Any) -> bool | None:
         return self.__exit__(*error)
-

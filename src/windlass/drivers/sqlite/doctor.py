@@ -43,7 +43,9 @@ def diagnose(connection: sqlite3.Connection, *, path: Path | None, prefix: str, 
             name="write-ahead log",
             value=f"{wal_size / _MIB:.1f} MiB",
             level="warning" if big_wal else "ok",
-            advice="a reader keeps a snapshot open and stops checkpoints: look for a long transaction" if big_wal else "",
+            advice="a reader keeps a snapshot open and stops checkpoints: look for a long transaction"
+            if big_wal
+            else "",
         ),
     ]
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
