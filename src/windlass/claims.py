@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from windlass import codec, failures, lifecycle
 from windlass.backoff import wait
@@ -99,11 +99,11 @@ class Claim:
         if self._app.driver.exchange(Turn(worker=self._holder, settlements=[settlement])).refused:
             raise LeaseLostError(self._record.id, self._record.lease)
 
-    def __enter__(self) -> Claim:
+    def __enter__(self) -> Self:
         """Return the claim."""
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Settle what the block has not."""
         if not self._open:
             return

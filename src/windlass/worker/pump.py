@@ -168,7 +168,7 @@ class Pump:
     def _run(self) -> None:
         while True:
             pause = self._step()
-            if self._quit and (not self._ended and not self._unsettled or self._backoff.failing):
+            if self._quit and ((not self._ended and not self._unsettled) or self._backoff.failing):
                 return
             if pause > 0:
                 self._asleep = True
