@@ -43,3 +43,10 @@ def becomes(job: Job, status: str) -> Job:
     """Wait until a job has that status."""
     until(lambda: job.refresh().status is Status(status))
     return job.refresh()
+
+
+def busy(app: Windlass, task: str, *, seconds: float) -> None:
+    """Have jobs of *task* done, one after another, for so long."""
+    begun = app.driver.now()
+    while app.driver.now() < begun + seconds:
+        ended(app.enqueue(task))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.seeds.bench import Gate, Open, Spawn, becomes, ended
+from tests.seeds.bench import Gate, Open, Spawn, becomes, busy, ended
 from tests.waiting import until
 from windlass import (
     ConfigurationError,
@@ -248,6 +248,16 @@ def test_a_delayed_job_is_not_run_before_its_time(app: Windlass) -> None:
     claim = app.claim()
     assert claim is not None
     assert claim.job.id == job.id
+
+
+def test_delayed_jobs_run_in_the_order_of_their_times(app: Windlass) -> None:
+    """The oldest run_at goes first, whichever was enqueued first."""
+    late, early = app.enqueue("send-email", delay=20), app.enqueue("send-email", delay=10)
+    app.driver.shift(30)
+    order = []
+    while (claim := app.claim()) is not None:
+        order.append(claim.job.id)
+    assert order == [early.id, late.id]
 
 
 def test_a_delayed_job_wakes_an_idle_worker(opened: Open, store: str) -> None:
@@ -723,8 +733,7 @@ def test_a_second_process_leaves_what_runs_in_the_first_alone(file_url: str, ope
     holder = job.refresh().worker
     with app.worker() as worker:
         # Through a whole `lost_after` the second process works and looks for lost jobs, and takes nothing.
-        begun = app.driver.now()
-        until(lambda: ended(app.enqueue("other")) and app.driver.now() > begun + 1.5)
+        busy(app, "other", seconds=1.5)
         assert (job.refresh().status, job.refresh().worker) == ("running", holder)
         program.stdin.write("the first\n")
         program.stdin.flush()
