@@ -376,6 +376,11 @@ def totals(transition: Transition) -> tuple[str, ...]:
     return tuple(names)
 
 
+def failing(record: Record) -> Record:
+    """Return the record as a back-off policy sees it: with this failure counted."""
+    return msgspec.structs.replace(record, failures=record.failures + 1)
+
+
 def solo(record: Record, *, max_crashes: int) -> bool:
     """Whether one more crash would kill the job, so that it must run with no neighbours."""
     return record.crashes > 0 and record.crashes + 1 >= max_crashes

@@ -57,6 +57,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """How many new claims are wanted."""
     start: int = 0
     """How many of those, the best first, will start at once; the others are prefetched."""
+    cautious: int = 1 << 30
+    """A claim with so many crashes comes unstarted, whatever ``start`` says: it will have to run alone."""
     queues: tuple[str, ...] | None = None
     """Take from these queues only; ``None`` = from all."""
     tasks: tuple[str, ...] = ()
@@ -106,7 +108,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "running"
     """running, stopping, stopped or lost."""
     queues: tuple[str, ...] | None = None
-    tasks: int = 0
+    tasks: tuple[str, ...] = ()
+    """The names it can run, aliases included."""
     concurrency: int = 0
     running: int = 0
     processed: int = 0
@@ -206,7 +209,10 @@ class Transaction(Protocol):
 
     connection: Any
 
-    def insert(self, jobs: Sequence[NewJob]) -> list[int]:
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
+        """Run a statement of the handler's own."""
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""
 
     def settle(self, settlement: Settlement) -> None:
@@ -260,6 +266,9 @@ class Driver(Protocol):
 
         In that order, so that a slot freed by a settlement and a job freed by it are seen by the claim.
         """
+
+    def extend(self, record: Record, seconds: float) -> bool:
+        """Move the deadline of a claim made by hand to *seconds* from now. False: its lease is not live."""
 
     # ------------------------------------------------------------------ workers
 
@@ -324,8 +333,9 @@ class Driver(Protocol):
 
     # ------------------------------------------------------------------ exactly once
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """Open a transaction on the store's own database; commits at the end of the block, or rolls back."""
+    def transaction(self, connection: Any = None) -> AbstractContextManager[Transaction]:
+        """Open a transaction on the store's own database, or go on with the caller's; commits at the end of the block,
+        or rolls back."""
 
     # ------------------------------------------------------------------ looking after it
 

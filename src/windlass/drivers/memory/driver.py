@@ -125,6 +125,18 @@ class MemoryDriver:
 
         return self._write(take_turn)
 
+    def extend(self, record: Record, seconds: float) -> bool:
+        """Move the deadline of a claim made by hand."""
+
+        def write(store: Store, now: float) -> bool:
+            entry = store.running.get(record.id)
+            if entry is None or entry.lease != record.lease:
+                return False
+            entry.deadline = now + seconds
+            return True
+
+        return self._write(write)
+
     # ------------------------------------------------------------------ workers
 
     def beat(self, worker: Worker) -> bool:
@@ -332,7 +344,7 @@ class MemoryDriver:
 
     # ------------------------------------------------------------------ exactly once
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
+    def transaction(self, connection: Any = None) -> AbstractContextManager[Transaction]:  # noqa: ARG002
         """Refuse: the handler's own writes are somewhere else."""
         _refuse("ctx.transaction()")
 

@@ -162,7 +162,7 @@ class Store:
             entry.lease = self._lease
             entry.holder = turn.worker
             entry.deadline = deadline
-            if len(claims) < turn.start:
+            if len(claims) < turn.start and entry.crashes < turn.cautious:
                 entry.lease_started = now
                 entry.attempt += 1
             entry.status = _RUNNING

@@ -1,0 +1,116 @@
+# Every target makes the environment it needs in .venv, once, and again only when
+# requirements/dev.txt, pyproject.toml or the Python version change.
+
+PYTHON ?= python3
+VENV   ?= .venv
+JOBS   ?= 2
+ARGS   ?=
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN     := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
+# One stamp for each level, named after the Python version: another PYTHON makes .venv anew.
+BARE    := $(VENV)/.bare-$(VERSION)
+RUNTIME := $(VENV)/.runtime-$(VERSION)
+DEV     := $(VENV)/.dev-$(VERSION)
+
+PIP    := PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
+PYTEST := $(BIN)/python -m pytest
+CODE   := $(wildcard src benchmarks examples tools tests)
+TYPED  := $(wildcard src benchmarks examples tools tests/typing)
+DIRTY  := .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist site
+
+##@ Start here
+
+.PHONY: help
+help: ## Say what can be made
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nOptions: PYTHON=python3.13 (which Python), JOBS=4 (test processes), ARGS="-k name" (for the tool that runs)\n'
+
+.PHONY: demo
+demo: $(RUNTIME) ## Index thousands of real files with durable jobs; interrupt it, run it again
+	@$(BIN)/python examples/index_files.py $(ARGS)
+
+.PHONY: test
+test: $(DEV) ## Run all tests but the soak
+	@$(PYTEST) -n $(JOBS) -m "not soak" $(ARGS)
+
+##@ While working
+
+.PHONY: quick
+quick: $(DEV) ## Run the fast tests, under a minute
+	@$(PYTEST) -n $(JOBS) -m "not slow and not soak" -q $(ARGS)
+
+.PHONY: format
+format: $(DEV) ## Put the code into shape
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+.PHONY: docs
+docs: $(DEV) ## Build the documentation into site/
+	@$(BIN)/python tools/lifecycle_diagram.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+##@ Before a change goes in
+
+.PHONY: check
+check: lint docs-check test ## Everything: style, types, layers, docs and tests
+
+.PHONY: lint
+lint: $(DEV) ## Check style, types and the direction of imports
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/mypy $(TYPED)
+	@$(BIN)/lint-imports
+
+# The examples in the docs are executed by tests/test_docs.py.
+.PHONY: docs-check
+docs-check: $(DEV)
+	@$(BIN)/python tools/lifecycle_diagram.py --check
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+.PHONY: soak
+soak: $(DEV) ## Run the tests at full size: hours, not minutes
+	@$(PYTEST) -m "soak or not soak" --timeout 7200 $(ARGS)
+
+.PHONY: bench
+bench: $(DEV) ## Compare with the peers and with the limits of the machine
+	@$(BIN)/python -m benchmarks --awake $(ARGS)
+
+##@ Housekeeping
+
+.PHONY: lock
+lock: $(BARE) ## Pin the development dependencies anew, on Python 3.11
+	@$(PIP) install pip-tools
+	@$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --annotation-style=line --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	@sed -i '1i # Made by `make lock` on Python 3.11 from pyproject.toml and dev.in; installs on 3.11, 3.12 and 3.13.' requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove everything that was made, .venv included
+	@rm -rf $(VENV) $(DIRTY)
+	@find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
+
+$(BARE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Windlass needs Python 3.11 or newer, and '$(PYTHON)' is not. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "'$(PYTHON)' cannot make virtual environments: its ensurepip is missing. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV) with Python $(VERSION) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(RUNTIME): $(BARE) pyproject.toml
+	@echo "Installing Windlass ..."
+	@$(PIP) install -e .
+	@touch $@
+
+$(DEV): $(BARE) pyproject.toml requirements/dev.txt
+	@echo "Installing Windlass and the development tools ..."
+	@$(PIP) install -r requirements/dev.txt -e .
+	@touch $@ $(RUNTIME)

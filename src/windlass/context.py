@@ -1,0 +1,183 @@
+"""What a handler is given: its job, and the ways to talk to its worker."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from windlass.errors import NotSupportedError, NotYetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from windlass.job import Job, Record
+    from windlass.task import Draft
+
+
+class Host(Protocol):
+    """What a context needs of the application and worker behind it."""
+
+    def wrap(self, record: Record) -> Job: ...
+    def enqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job: ...
+    def attempt_transaction(self, context: Context, connection: Any) -> AbstractContextManager[AttemptTransaction]: ...
+
+
+class AttemptTransaction(Protocol):
+    """An open ``ctx.transaction()``."""
+
+    connection: Any
+
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
+        """Run a statement of the handler's own in the transaction."""
+
+    def enqueue(self, draft: Draft) -> Job:
+        """Enqueue a child that appears if and when the transaction commits."""
+
+    def result(self, value: Any) -> None:
+        """Set the job's result."""
+
+
+_current: contextvars.ContextVar[Context] = contextvars.ContextVar("windlass_context")
+
+
+def current() -> Context:
+    """Return the context of the attempt that runs here; outside of one, a detached context."""
+    found = _current.get(None)
+    return found if found is not None else Context(None, None)
+
+
+class Context:
+    """The handler's view of its attempt.
+
+    A plain call of a task gets a detached one: it has no job, and nothing it is told is kept.
+    """
+
+    __slots__ = ("_cancelled", "_host", "_record", "_stopping", "ended", "transaction_")
+
+    def __init__(self, record: Record | None, host: Host | None, *, stopping: threading.Event | None = None) -> None:
+        self._record = record
+        self._host = host
+        self._cancelled: threading.Event | None = None
+        self._stopping = stopping
+        self.ended = False
+        """Whether ``transaction()`` has settled the attempt already."""
+        self.transaction_: AttemptTransaction | None = None
+
+    @property
+    def detached(self) -> bool:
+        """Whether this is a plain call, with no job behind it."""
+        return self._record is None
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed.
+
+        Raises:
+            NotSupportedError: this is a plain call.
+        """
+        if self._record is None or self._host is None:
+            raise NotSupportedError("a plain call of a task has no job")
+        return self._host.wrap(self._record)
+
+    @property
+    def record(self) -> Record | None:
+        """The stored job, as drivers see it."""
+        return self._record
+
+    @property
+    def attempt(self) -> int:
+        """The number of this try, from 1; 0 in a plain call."""
+        return self._record.attempt if self._record else 0
+
+    @property
+    def lease(self) -> int:
+        """A number that grows with every claim: pass it to outside systems as a fencing token; 0 in a plain call."""
+        return self._record.lease if self._record else 0
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the handler should stop now: cancelled, out of time, or its lease is lost."""
+        # Made on first use: most handlers never look.
+        if self._cancelled is None:
+            self._cancelled = threading.Event()
+        return self._cancelled
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set when the worker has begun to stop; there is still ``grace`` left."""
+        if self._stopping is None:
+            self._stopping = threading.Event()
+        return self._stopping
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Report progress (not built yet)."""
+        if not self.detached:
+            raise NotYetError("ctx.progress() is not built yet")
+
+    def log(self, text: str) -> None:
+        """Add a line to the job's own log (not built yet)."""
+        if not self.detached:
+            raise NotYetError("ctx.log() is not built yet")
+
+    def enqueue(self, draft: Draft) -> Job:
+        """Enqueue a child, ``task.job(...)``; inside ``transaction()`` it belongs to that."""
+        if self.transaction_ is not None:
+            return self.transaction_.enqueue(draft)
+        return (self._host or draft.host).enqueue_draft(draft)
+
+    def transaction(self, *, connection: Any = None) -> _TransactionBlock:
+        """Commit the handler's own writes, its children, its result and its completion together, or nothing.
+
+        Use as ``with`` or ``async with``. Leaving the block ends the attempt: whatever the handler does afterwards
+        changes nothing. An exception inside rolls everything back and fails the attempt as usual.
+
+        Raises:
+            NotSupportedError: the store has no transactions, or this is a plain call.
+            LeaseLostError: at the end, when the job has moved on; nothing was written.
+        """
+        if self._host is None or self._record is None:
+            raise NotSupportedError("a plain call has no job to complete; ctx.transaction() needs a worker")
+        if self.ended:
+            raise NotSupportedError("this attempt was completed by an earlier ctx.transaction()")
+        return _TransactionBlock(self, self._host.attempt_transaction(self, connection))
+
+    @contextmanager
+    def entered(self) -> Iterator[Context]:
+        """Make this the current context for a block."""
+        token = _current.set(self)
+        try:
+            yield self
+        finally:
+            _current.reset(token)
+
+    def enter(self) -> None:
+        """Make this the current context for good; for code that runs in contextvars of its own."""
+        _current.set(self)
+
+
+class _TransactionBlock:
+    """``ctx.transaction()``: a sync and an async context manager over the same transaction."""
+
+    def __init__(self, context: Context, inner: AbstractContextManager[AttemptTransaction]) -> None:
+        self._context = context
+        self._inner = inner
+
+    def __enter__(self) -> AttemptTransaction:
+        transaction = self._inner.__enter__()
+        self._context.transaction_ = transaction
+        return transaction
+
+    def __exit__(self, *error: Any) -> bool | None:
+        self._context.transaction_ = None
+        return self._inner.__exit__(*error)
+
+    # SQLite has no async interface; the block is short by design, and runs on the handlers' own loop.
+    async def __aenter__(self) -> AttemptTransaction:
+        return self.__enter__()
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        return self.__exit__(*error)
+

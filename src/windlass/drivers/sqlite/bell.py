@@ -1,0 +1,68 @@
+"""The doorbell: a datagram socket per worker, rung after commit.
+
+The address is written in the worker's row, so whoever commits knows whom to ring. A bell that cannot be rung (another
+network namespace, a full buffer, a dead process) is no error: the worker looks by itself every ``poll`` seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+
+class DatagramBell:
+    """A bell that other processes on this machine can ring."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        name = f"windlass-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        # Linux's abstract names need no file and vanish with the process.
+        self.address = f"@{name}" if sys.platform == "linux" else str(Path(tempfile.gettempdir()) / name)
+        self._socket.bind(_target(self.address))
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep until rung, at most *timeout* seconds."""
+        if not self._poll.poll(max(0.0, timeout) * 1000):
+            return False
+        with contextlib.suppress(OSError):
+            while True:  # a hundred rings are one
+                self._socket.recv(16)
+        return True
+
+    def ring(self) -> None:
+        """Wake the waiter."""
+        ring_all([self.address])
+
+    def close(self) -> None:
+        """Give the address up."""
+        self._socket.close()
+        if not self.address.startswith("@"):
+            Path(self.address).unlink(missing_ok=True)
+
+
+def _target(address: str) -> str:
+    return "\0" + address[1:] if address.startswith("@") else address
+
+
+_out: dict[int, socket.socket] = {}
+
+
+def ring_all(addresses: list[str]) -> None:
+    """Ring the bells at *addresses*, never waiting."""
+    pid = os.getpid()
+    if pid not in _out:  # a socket must not be shared with a parent
+        _out.clear()
+        _out[pid] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        _out[pid].setblocking(False)
+    for address in addresses:
+        with contextlib.suppress(OSError):
+            _out[pid].sendto(b"!", _target(address))

@@ -1,0 +1,169 @@
+-- A job row is written once and (but for max_attempts) never changed. Where the job stands is told by which one of the
+-- four small tables holds its id: ready, timer, running or done. "{p}" is the prefix of all names.
+
+CREATE TABLE {p}_counter (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    version INTEGER NOT NULL,
+    job INTEGER NOT NULL,        -- the last id given out; ids are never used again, so not AUTOINCREMENT's max(rowid)
+    lease INTEGER NOT NULL,      -- the last lease number given out
+    seq INTEGER NOT NULL,        -- the last place in the order of availability
+    shift REAL NOT NULL          -- what tests have added to the clock
+);
+INSERT INTO {p}_counter VALUES (1, 1, 0, 0, 0, 0);
+
+CREATE TABLE {p}_job (
+    id INTEGER PRIMARY KEY,
+    task TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    payload TEXT NOT NULL,
+    max_attempts INTEGER,
+    timeout REAL,
+    created_at REAL NOT NULL,
+    tags TEXT,
+    origin TEXT,
+    meta TEXT,
+    batch_id INTEGER,
+    tick REAL,
+    idempotency_key TEXT
+);
+CREATE INDEX {p}_job_origin ON {p}_job (origin) WHERE origin IS NOT NULL;
+CREATE INDEX {p}_job_key ON {p}_job (idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+CREATE TABLE {p}_tag (
+    tag TEXT NOT NULL,
+    job_id INTEGER NOT NULL,
+    PRIMARY KEY (tag, job_id)
+) WITHOUT ROWID;
+
+-- pending
+CREATE TABLE {p}_ready (
+    id INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    rank INTEGER NOT NULL,       -- -priority, so that the index is read forwards
+    seq INTEGER NOT NULL,        -- drawn when the job became available
+    run_at REAL NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    crashes INTEGER NOT NULL
+);
+-- Queue and task lead, so that the jobs of a task that this worker does not know are never read.
+CREATE INDEX {p}_ready_order ON {p}_ready (queue, task, rank, seq);
+
+-- scheduled and retrying
+CREATE TABLE {p}_timer (
+    id INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    run_at REAL NOT NULL,
+    retrying INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    crashes INTEGER NOT NULL
+);
+CREATE INDEX {p}_timer_due ON {p}_timer (run_at);
+
+CREATE TABLE {p}_running (
+    id INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    lease INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    run_at REAL NOT NULL,
+    started_at REAL,             -- NULL: prefetched, its handler has not started
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    deadline REAL,               -- of a claim made by hand
+    cancel INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX {p}_running_deadline ON {p}_running (deadline) WHERE deadline IS NOT NULL;
+
+-- completed, dead and cancelled
+CREATE TABLE {p}_done (
+    id INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    status TEXT NOT NULL,
+    run_at REAL NOT NULL,
+    started_at REAL,
+    finished_at REAL NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    worker TEXT,
+    outcome TEXT,                -- of the last attempt, which has no row in attempt
+    error TEXT,
+    result TEXT
+);
+CREATE INDEX {p}_done_list ON {p}_done (status, queue, task);
+CREATE INDEX {p}_done_age ON {p}_done (status, finished_at);
+
+-- Attempts that did not end their job. The last attempt of a finished job is in done.
+CREATE TABLE {p}_attempt (
+    job_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    worker TEXT,
+    started_at REAL,
+    finished_at REAL,
+    outcome TEXT NOT NULL,
+    error TEXT,
+    PRIMARY KEY (job_id, number)
+) WITHOUT ROWID;
+
+-- Counters, so that nothing ever counts rows.
+CREATE TABLE {p}_tally (
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    scheduled INTEGER NOT NULL DEFAULT 0,
+    pending INTEGER NOT NULL DEFAULT 0,
+    running INTEGER NOT NULL DEFAULT 0,
+    retrying INTEGER NOT NULL DEFAULT 0,
+    completed INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    total_enqueued INTEGER NOT NULL DEFAULT 0,
+    total_processed INTEGER NOT NULL DEFAULT 0,
+    total_failed INTEGER NOT NULL DEFAULT 0,
+    total_retried INTEGER NOT NULL DEFAULT 0,
+    total_dead INTEGER NOT NULL DEFAULT 0,
+    total_cancelled INTEGER NOT NULL DEFAULT 0,
+    total_snoozed INTEGER NOT NULL DEFAULT 0,
+    total_released INTEGER NOT NULL DEFAULT 0,
+    total_lost INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (queue, task)
+) WITHOUT ROWID;
+
+CREATE TABLE {p}_pulse (
+    second INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    processed INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    PRIMARY KEY (second, queue)
+) WITHOUT ROWID;
+
+CREATE TABLE {p}_pause (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+
+CREATE TABLE {p}_worker (
+    id TEXT PRIMARY KEY,
+    beat_at REAL NOT NULL,
+    lost_after REAL NOT NULL,
+    status TEXT NOT NULL,
+    bell TEXT NOT NULL,
+    card TEXT NOT NULL           -- everything else, as JSON
+) WITHOUT ROWID;
+
+-- Messages to the worker that holds, or held, a lease.
+CREATE TABLE {p}_signal (
+    worker TEXT NOT NULL,
+    job_id INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    cancel INTEGER NOT NULL,
+    PRIMARY KEY (worker, job_id, lease, cancel)
+) WITHOUT ROWID;

@@ -1,0 +1,67 @@
+"""Schema versions: creating, migrating and refusing."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib import resources
+
+from windlass.errors import SchemaError
+
+LATEST = 1
+
+
+def version(connection: sqlite3.Connection, prefix: str) -> int:
+    """Return the schema's version; 0 when there is none."""
+    try:
+        row = connection.execute(f"SELECT version FROM {prefix}_counter").fetchone()  # noqa: S608 - checked prefix
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return 0
+        raise
+    return int(row[0]) if row else 0
+
+
+def check(connection: sqlite3.Connection, prefix: str) -> None:
+    """Refuse a schema that this release cannot work with.
+
+    Raises:
+        SchemaError: it is missing, older, or newer.
+    """
+    found = version(connection, prefix)
+    refuse_newer(found)
+    if found < LATEST:
+        what = "has no Windlass tables" if found == 0 else f"has schema version {found}, this release needs {LATEST}"
+        raise SchemaError(f"the database {what}; run `windlass migrate` or use migrate='auto'")
+
+
+def refuse_newer(found: int) -> None:
+    """Refuse a schema made by a newer release."""
+    if found > LATEST:
+        raise SchemaError(
+            f"the database has schema version {found}, made by a newer Windlass; this release knows {LATEST}: upgrade"
+        )
+
+
+def migrate(connection: sqlite3.Connection, prefix: str) -> list[str]:
+    """Run the missing steps inside the caller's write transaction; return what was done."""
+    found = version(connection, prefix)
+    refuse_newer(found)
+    done = []
+    for step in range(found + 1, LATEST + 1):
+        script = resources.files("windlass.drivers.sqlite").joinpath(f"migrations/{step:04}.sql").read_text("utf-8")
+        for statement in statements(script.replace("{p}", prefix)):
+            connection.execute(statement)
+        connection.execute(f"UPDATE {prefix}_counter SET version = ?", (step,))  # noqa: S608
+        done.append(f"schema version {step}")
+    return done
+
+
+def statements(script: str) -> list[str]:
+    """Split a script into statements; ``executescript`` would commit before it starts."""
+    found, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current.strip())
+            current = ""
+    return found

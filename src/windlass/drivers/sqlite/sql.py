@@ -1,0 +1,235 @@
+"""Every statement of the SQLite driver, by name. ``{p}`` is the prefix of the tables."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+from windlass.job import Record, Status
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from windlass.drivers.base import Turn
+
+_RECORD = """
+SELECT j.id, j.task, j.queue,
+       CASE WHEN d.id IS NOT NULL THEN d.status
+            WHEN r.id IS NOT NULL THEN 'pending'
+            WHEN u.id IS NOT NULL THEN 'running'
+            WHEN t.retrying THEN 'retrying'
+            ELSE 'scheduled' END,
+       j.priority, CAST(j.payload AS BLOB),
+       coalesce(d.attempt, r.attempt, u.attempt, t.attempt),
+       coalesce(d.failures, r.failures, u.failures, t.failures),
+       coalesce(d.crashes, r.crashes, u.crashes, t.crashes),
+       j.max_attempts, j.timeout,
+       coalesce(d.run_at, r.run_at, u.run_at, t.run_at),
+       j.created_at,
+       CASE WHEN d.id IS NOT NULL THEN d.started_at
+            WHEN u.id IS NOT NULL THEN u.started_at
+            ELSE (SELECT a.started_at FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
+       d.finished_at,
+       CAST(coalesce(d.error, (SELECT a.error FROM {p}_attempt a
+                               WHERE a.job_id = j.id AND a.error IS NOT NULL
+                               ORDER BY a.number DESC LIMIT 1)) AS BLOB),
+       CAST(d.result AS BLOB),
+       j.tags, j.origin, CAST(j.meta AS BLOB), j.batch_id, j.tick, j.idempotency_key,
+       CASE WHEN d.id IS NOT NULL THEN d.worker
+            WHEN u.id IS NOT NULL THEN u.worker
+            ELSE (SELECT a.worker FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
+       coalesce(u.lease, 0), coalesce(u.cancel, 0)
+FROM {p}_job j
+LEFT JOIN {p}_ready r ON r.id = j.id
+LEFT JOIN {p}_running u ON u.id = j.id
+LEFT JOIN {p}_timer t ON t.id = j.id
+LEFT JOIN {p}_done d ON d.id = j.id
+"""
+
+# Uses the primary key of every table; one job costs five look-ups.
+_STREAMS = """
+WITH RECURSIVE stream (id) AS (
+    SELECT * FROM (SELECT id FROM {p}_ready ORDER BY queue, task, rank, seq LIMIT 1)
+    UNION ALL
+    SELECT (SELECT n.id FROM {p}_ready n
+            WHERE (n.queue, n.task) > (c.queue, c.task)
+            ORDER BY n.queue, n.task, n.rank, n.seq LIMIT 1)
+    FROM stream JOIN {p}_ready c ON c.id = stream.id
+)
+SELECT r.queue, r.task FROM stream JOIN {p}_ready r ON r.id = stream.id
+"""
+
+# Uses ready_order; reads as many rows as are taken.
+_HEAD = """
+SELECT r.rank, r.seq, r.id, r.task, r.queue, j.priority, CAST(j.payload AS BLOB),
+       r.attempt, r.failures, r.crashes, j.max_attempts, j.timeout, r.run_at, j.created_at,
+       CASE WHEN r.attempt THEN (SELECT CAST(a.error AS BLOB) FROM {p}_attempt a
+                                 WHERE a.job_id = r.id AND a.error IS NOT NULL
+                                 ORDER BY a.number DESC LIMIT 1) END,
+       j.tags, j.origin, CAST(j.meta AS BLOB), j.batch_id, j.tick, j.idempotency_key
+FROM {p}_ready r JOIN {p}_job j ON j.id = r.id
+WHERE r.queue = ? AND r.task = ?
+ORDER BY r.rank, r.seq
+LIMIT ?
+"""
+
+_STATEMENTS = {
+    "counters": "SELECT job, lease, seq, shift FROM {p}_counter",
+    "update_counters": "UPDATE {p}_counter SET job = ?, lease = ?, seq = ?",
+    "shift": "UPDATE {p}_counter SET shift = shift + ?",
+    # In a caller's transaction the counters are drawn and written at once.
+    "draw": "UPDATE {p}_counter SET job = job + ?, seq = seq + ? RETURNING job, seq, shift",
+    "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "insert_tag": "INSERT INTO {p}_tag VALUES (?, ?)",
+    "insert_ready": "INSERT INTO {p}_ready VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "insert_attempt": "INSERT INTO {p}_attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
+    "insert_signal": "INSERT OR IGNORE INTO {p}_signal VALUES (?, ?, ?, ?)",
+    "live": "SELECT id, lease, seq, cancel FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
+    "start": """UPDATE {p}_running SET started_at = ?, attempt = attempt + 1
+                WHERE id IN (SELECT value FROM json_each(?)) AND started_at IS NULL""",
+    "lease": """INSERT INTO {p}_running
+                SELECT r.id, r.queue, r.task, ?1 + e.key, ?2, r.seq, r.run_at,
+                       CASE WHEN e.key < ?3 AND r.crashes < ?4 THEN ?5 END,
+                       r.attempt + (e.key < ?3 AND r.crashes < ?4), r.failures, r.crashes, ?6, 0
+                FROM json_each(?7) e JOIN {p}_ready r ON r.id = e.value""",
+    "delete_ready": "DELETE FROM {p}_ready WHERE id IN (SELECT value FROM json_each(?))",
+    "delete_running": "DELETE FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
+    "delete_timer": "DELETE FROM {p}_timer WHERE id IN (SELECT value FROM json_each(?))",
+    "next_due": "SELECT min(run_at) FROM {p}_timer",
+    "due": """SELECT t.id, t.queue, t.task, j.priority, t.run_at, t.retrying, t.attempt, t.failures, t.crashes
+              FROM {p}_timer t JOIN {p}_job j ON j.id = t.id
+              WHERE t.run_at <= ? ORDER BY t.run_at, t.id LIMIT ?""",
+    "worker_status": "SELECT status FROM {p}_worker WHERE id = ?",
+    "signals": "SELECT job_id, lease, cancel FROM {p}_signal WHERE worker = ?",
+    "delete_signals": "DELETE FROM {p}_signal WHERE worker = ?",
+    "bells": "SELECT bell FROM {p}_worker WHERE status IN ('running', 'stopping') AND bell != ''",
+    "record_by_id": _RECORD + "WHERE j.id = ?",
+    "records": _RECORD + "WHERE j.id IN (SELECT value FROM json_each(?)) ORDER BY j.id DESC",
+    "record_by_key": _RECORD + "WHERE j.idempotency_key = ? ORDER BY j.id DESC LIMIT 1",
+    "request_cancel": "UPDATE {p}_running SET cancel = 1 WHERE id = ?",
+    "extend": "UPDATE {p}_running SET deadline = ? WHERE id = ? AND lease = ?",
+    "take_ready": "DELETE FROM {p}_ready WHERE id = ? RETURNING seq",
+    "take_timer": "DELETE FROM {p}_timer WHERE id = ?",
+    "take_running": "DELETE FROM {p}_running WHERE id = ? RETURNING seq",
+    "take_done": "DELETE FROM {p}_done WHERE id = ?",
+    "archive": """INSERT INTO {p}_attempt SELECT id, attempt, worker, started_at, finished_at, outcome, error
+                  FROM {p}_done WHERE id = ? AND outcome IS NOT NULL""",
+    "raise_attempts": "UPDATE {p}_job SET max_attempts = ? WHERE id = ?",
+    "pause": "INSERT OR IGNORE INTO {p}_pause VALUES (?, ?)",
+    "resume": "DELETE FROM {p}_pause WHERE kind = ? AND name = ?",
+    "pauses": "SELECT kind, name FROM {p}_pause",
+    "beat": """INSERT INTO {p}_worker VALUES (?, ?, ?, ?, ?, ?)
+               ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, lost_after = excluded.lost_after,
+                   status = excluded.status, bell = excluded.bell, card = excluded.card""",
+    "retire": "UPDATE {p}_worker SET status = 'stopped', bell = '' WHERE id = ? AND status != 'lost'",
+    "workers": "SELECT id, beat_at, lost_after, status, bell, card FROM {p}_worker ORDER BY id",
+    "bury": "UPDATE {p}_worker SET status = 'lost', bell = '' WHERE id = ?",
+    "overdue": """SELECT id FROM {p}_worker
+                  WHERE status IN ('running', 'stopping') AND beat_at + lost_after < ?""",
+    "alive": "SELECT id FROM {p}_worker WHERE id = ? AND status IN ('running', 'stopping')",
+    "forget_workers": """DELETE FROM {p}_worker WHERE status IN ('lost', 'stopped') AND beat_at < ?
+                         AND id NOT IN (SELECT worker FROM {p}_running)""",
+    "forget_signals": "DELETE FROM {p}_signal WHERE worker NOT IN (SELECT id FROM {p}_worker)",
+    # Reads the running table, which holds what the fleet has in hand and no more.
+    "orphans": """SELECT u.id FROM {p}_running u LEFT JOIN {p}_worker w ON w.id = u.worker
+                  WHERE CASE WHEN u.deadline IS NOT NULL THEN u.deadline <= ?
+                             ELSE coalesce(w.status, 'lost') IN ('lost', 'stopped') END
+                  LIMIT ?""",
+    "history": """SELECT number, worker, started_at, finished_at, outcome, error FROM {p}_attempt WHERE job_id = ?
+                  UNION ALL
+                  SELECT attempt, worker, started_at, finished_at, outcome, error FROM {p}_done
+                  WHERE id = ? AND outcome IS NOT NULL
+                  ORDER BY number""",
+    "tallies": "SELECT * FROM {p}_tally",
+    "add_pulse": """INSERT INTO {p}_pulse VALUES (?, ?, ?, ?)
+                    ON CONFLICT (second, queue) DO UPDATE SET processed = processed + excluded.processed,
+                        failed = failed + excluded.failed""",
+    "rates": """SELECT second, sum(processed), sum(failed) FROM {p}_pulse
+                WHERE second >= ? AND (?2 IS NULL OR queue = ?2) GROUP BY second ORDER BY second""",
+    "trim_pulse": "DELETE FROM {p}_pulse WHERE second < ?",
+    # Within a stream and rank the first seq is the oldest.
+    "expired": """SELECT id, queue, task FROM {p}_done
+                  WHERE status = ? AND finished_at <= ? AND (?4 IS NULL OR queue = ?4) LIMIT ?3""",
+}
+
+
+class Sql:
+    """The statements with their prefix filled in, and the reads that need more than one."""
+
+    def __init__(self, prefix: str) -> None:
+        from windlass.drivers.sqlite.tx import TALLY
+
+        self.prefix = prefix
+        for name, statement in _STATEMENTS.items():
+            setattr(self, name, " ".join(statement.replace("{p}", prefix).split()))
+        self._streams = _STREAMS.replace("{p}", prefix)
+        self._head = _HEAD.replace("{p}", prefix)
+        columns = ", ".join(TALLY)
+        adds = ", ".join(f"{column} = {column} + excluded.{column}" for column in TALLY)
+        marks = ", ".join("?" * len(TALLY))
+        self.add_tally = (
+            f"INSERT INTO {prefix}_tally (queue, task, {columns}) VALUES (?, ?, {marks}) "  # noqa: S608 - fixed names
+            f"ON CONFLICT (queue, task) DO UPDATE SET {adds}"
+        )
+        self.forget = [
+            f"DELETE FROM {prefix}_attempt WHERE job_id = ?",  # noqa: S608
+            f"DELETE FROM {prefix}_tag WHERE job_id = ?",  # noqa: S608
+            f"DELETE FROM {prefix}_job WHERE id = ?",  # noqa: S608
+        ]
+
+    def __getattr__(self, name: str) -> str:
+        """Tell type checkers that statements are text."""
+        raise AttributeError(name)
+
+    @staticmethod
+    def record(row: tuple[Any, ...]) -> Record:
+        """Make a record of a row of the record statements."""
+        return Record(*row[:3], Status(row[3]), *row[4:25], bool(row[25]))
+
+    def streams(self, connection: sqlite3.Connection, turn: Turn) -> list[tuple[str, str]]:
+        """Return the (queue, task) pairs with pending jobs that this worker may take.
+
+        Skips from stream to stream in the index: the jobs inside are not read, whosever they are.
+        """
+        found = connection.execute(self._streams).fetchall()
+        if not found:
+            return []
+        tasks, queues = frozenset(turn.tasks), turn.queues
+        wanted = [s for s in found if s[1] in tasks and (queues is None or s[0] in queues)]
+        if wanted and (paused := set(connection.execute(self.pauses))):
+            wanted = [s for s in wanted if ("queue", s[0]) not in paused and ("task", s[1]) not in paused]
+        return wanted
+
+    def heads(self, connection: sqlite3.Connection, turn: Turn) -> list[tuple[Any, ...]]:
+        """Return the best ready jobs over all streams, in order."""
+        streams = self.streams(connection, turn)
+        if len(streams) == 1:
+            return connection.execute(self._head, (*streams[0], turn.limit)).fetchall()
+        # sqlite3 keeps one prepared statement per text; a number makes the texts of open cursors differ.
+        cursors = [
+            connection.execute(f"{self._head} -- {number}", (*stream, turn.limit))
+            for number, stream in enumerate(streams)
+        ]
+        merged: Iterator[tuple[Any, ...]] = heapq.merge(*cursors, key=lambda row: row[:3])
+        rows = [row for row, _ in zip(merged, range(turn.limit), strict=False)]
+        for cursor in cursors:
+            cursor.close()  # an open read would keep the rows that are about to be deleted in use
+        return rows
+
+    def oldest(self, connection: sqlite3.Connection, queue: str) -> float | None:
+        """Return since when the longest-waiting pending job of *queue* has been available."""
+        # One look-up per task of the queue and rank: within those the first place in the order is the oldest.
+        statement = f"""
+            WITH RECURSIVE lane (id) AS (
+                SELECT * FROM (SELECT id FROM {self.prefix}_ready WHERE queue = ?1 ORDER BY queue, task, rank, seq LIMIT 1)
+                UNION ALL
+                SELECT (SELECT n.id FROM {self.prefix}_ready n
+                        WHERE n.queue = ?1 AND (n.task, n.rank) > (c.task, c.rank)
+                        ORDER BY n.queue, n.task, n.rank, n.seq LIMIT 1)
+                FROM lane JOIN {self.prefix}_ready c ON c.id = lane.id
+            )
+            SELECT min(r.run_at) FROM lane JOIN {self.prefix}_ready r ON r.id = lane.id"""  # noqa: S608
+        return connection.execute(statement, (queue,)).fetchone()[0]  # type: ignore[no-any-return]

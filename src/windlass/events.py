@@ -1,0 +1,196 @@
+"""What happens, told in process.
+
+``app.on(JobDead)`` registers a listener. A listener that raises is logged and hurts nobody. Every log line about jobs is
+made by one listener of these events, :class:`LogSubscriber`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from windlass.job import Failure, Job
+
+log = logging.getLogger(__name__)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something happened."""
+
+
+class JobEvent(Event, frozen=True, kw_only=True):
+    """Something happened to a job."""
+
+    job: Job
+
+
+class JobEnqueued(JobEvent, frozen=True, kw_only=True):
+    """A job was stored."""
+
+
+class JobStarted(JobEvent, frozen=True, kw_only=True):
+    """An attempt reached its handler."""
+
+
+class JobCompleted(JobEvent, frozen=True, kw_only=True):
+    """A job's handler returned, and this is stored."""
+
+    duration: float
+
+
+class JobFailed(JobEvent, frozen=True, kw_only=True):
+    """An attempt failed, and this is stored."""
+
+    error: Failure
+    will_retry: bool
+    exception: BaseException | None = None
+
+
+class JobDead(JobEvent, frozen=True, kw_only=True):
+    """A job failed for good."""
+
+    error: Failure
+    exception: BaseException | None = None
+
+
+class JobCancelled(JobEvent, frozen=True, kw_only=True):
+    """A job was cancelled."""
+
+
+class JobSnoozed(JobEvent, frozen=True, kw_only=True):
+    """A handler asked to be run later."""
+
+
+class JobRescued(JobEvent, frozen=True, kw_only=True):
+    """A job was taken back from a lost worker."""
+
+
+class LeaseLost(JobEvent, frozen=True, kw_only=True):
+    """A write of this worker was refused because the job has moved on."""
+
+
+class WorkerStarted(Event, frozen=True, kw_only=True):
+    """A worker of this process started."""
+
+    worker: str
+
+
+class WorkerStopped(Event, frozen=True, kw_only=True):
+    """A worker of this process stopped."""
+
+    worker: str
+
+
+class WorkerLost(Event, frozen=True, kw_only=True):
+    """Another worker was declared lost."""
+
+    worker: str
+
+
+class QueuePaused(Event, frozen=True, kw_only=True):
+    """A queue or task was paused from this process."""
+
+    kind: str
+    name: str
+
+
+class QueueResumed(Event, frozen=True, kw_only=True):
+    """A queue or task was resumed from this process."""
+
+    kind: str
+    name: str
+
+
+def _open() -> bool:
+    return True
+
+
+class Hub:
+    """Hands events to their listeners."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[type[Event], list[tuple[Callable[[Any], object], Callable[[], bool]]]] = {}
+
+    def add(self, kind: type[Event], listener: Callable[[Any], object], *, gate: Callable[[], bool] = _open) -> None:
+        """Call *listener* with every event of *kind* (or derived from it) while *gate* says yes."""
+        self._listeners.setdefault(kind, []).append((listener, gate))
+
+    def remove(self, kind: type[Event], listener: Callable[[Any], object]) -> None:
+        """Stop calling *listener*; unknown ones are ignored."""
+        kept = [pair for pair in self._listeners.get(kind, []) if pair[0] is not listener]
+        self._listeners[kind] = kept
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anybody listens, so that an event nobody wants is never made."""
+        return any(gate() for base in kind.__mro__ for _, gate in self._listeners.get(base, ()))
+
+    def emit(self, event: Event) -> None:
+        """Tell the listeners."""
+        for base in type(event).__mro__:
+            for listener, gate in tuple(self._listeners.get(base, ())):
+                try:
+                    if gate():
+                        listener(event)
+                except Exception:
+                    log.exception("a listener of %s failed", type(event).__name__)
+
+
+class LogSubscriber:
+    """Writes the log lines about jobs."""
+
+    def __init__(self, hub: Hub, logger: logging.Logger) -> None:
+        self._log = logger
+        lines: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
+            JobEnqueued: (logging.DEBUG, lambda e: self._log.debug("job %d %s enqueued", e.job.id, e.job.task)),
+            JobStarted: (logging.DEBUG, self._started),
+            JobCompleted: (logging.INFO, self._completed),
+            JobFailed: (logging.WARNING, self._failed),
+            JobDead: (logging.ERROR, self._dead),
+            JobCancelled: (logging.INFO, lambda e: self._log.info("job %d %s cancelled", e.job.id, e.job.task)),
+            JobSnoozed: (logging.INFO, self._snoozed),
+            JobRescued: (logging.WARNING, self._rescued),
+            LeaseLost: (logging.WARNING, self._lease_lost),
+            WorkerStarted: (logging.INFO, lambda e: self._log.info("worker %s started", e.worker)),
+            WorkerStopped: (logging.INFO, lambda e: self._log.info("worker %s stopped", e.worker)),
+            WorkerLost: (logging.WARNING, lambda e: self._log.warning("worker %s is lost", e.worker)),
+            QueuePaused: (logging.INFO, lambda e: self._log.info("%s %s paused", e.kind, e.name)),
+            QueueResumed: (logging.INFO, lambda e: self._log.info("%s %s resumed", e.kind, e.name)),
+        }
+        for kind, (level, line) in lines.items():
+            # The level is asked each time: logging is often set up after the application was made.
+            hub.add(kind, line, gate=functools.partial(logger.isEnabledFor, level))
+
+    def _started(self, event: JobStarted) -> None:
+        self._log.debug("job %d %s started, attempt %d", event.job.id, event.job.task, event.job.attempt)
+
+    def _completed(self, event: JobCompleted) -> None:
+        self._log.info("job %d %s completed in %.3f s", event.job.id, event.job.task, event.duration)
+
+    def _failed(self, event: JobFailed) -> None:
+        if event.will_retry:
+            job = event.job
+            self._log.warning(
+                "job %d %s failed (%d of %d), will retry: %s",
+                job.id, job.task, job.failures, job.max_attempts, event.error,
+            )  # fmt: skip
+
+    def _dead(self, event: JobDead) -> None:
+        self._log.error("job %d %s is dead: %s", event.job.id, event.job.task, event.error)
+
+    def _snoozed(self, event: JobSnoozed) -> None:
+        self._log.info("job %d %s snoozed until %s", event.job.id, event.job.task, event.job.run_at)
+
+    def _rescued(self, event: JobRescued) -> None:
+        self._log.warning("job %d %s was taken back from a lost worker", event.job.id, event.job.task)
+
+    def _lease_lost(self, event: LeaseLost) -> None:
+        self._log.warning(
+            "job %d %s has moved on: what lease %d wanted to write was refused",
+            event.job.id, event.job.task, event.job.lease,
+        )  # fmt: skip

@@ -1,0 +1,342 @@
+"""A task: a registered function, and what can be done with it besides calling it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+
+import msgspec
+
+from windlass.codec import Codec
+from windlass.context import Context
+from windlass.errors import ConfigurationError, NotYetError, SignatureError
+from windlass.settings import check_name
+from windlass.times import Duration, instant, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from datetime import datetime
+
+    from windlass.backoff import Backoff
+    from windlass.job import Job, NewJob
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LaneName: TypeAlias = Literal["async", "thread", "process"]
+LANES: tuple[LaneName, ...] = ("async", "thread", "process")
+
+
+class TaskHost(Protocol):
+    """What a task needs of its application."""
+
+    def new_job(self, draft: Draft) -> NewJob: ...
+    def enqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job: ...
+    async def aenqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job: ...
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be said for one enqueue; ``None`` leaves it to the task and application. Durations in seconds."""
+
+    delay: float | None = None
+    run_at: float | None = None
+    queue: str | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+    timeout: float | None = None
+    tags: tuple[str, ...] | None = None
+    origin: str | None = None
+    meta: Mapping[str, Any] | None = None
+
+
+def options(  # noqa: PLR0913 - the options are what they are
+    *,
+    delay: Duration | None = None,
+    run_at: datetime | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    max_attempts: int | None = None,
+    timeout: Duration | None = None,
+    tags: Sequence[str] | None = None,
+    origin: str | None = None,
+    meta: Mapping[str, Any] | None = None,
+    unique: Any = None,
+    idempotency_key: str | None = None,
+) -> Options:
+    """Check the options of an enqueue.
+
+    Raises:
+        ConfigurationError: one of them cannot be right.
+        NotYetError: it is not built yet.
+    """
+    if unique:
+        raise NotYetError("unique= is not built yet")
+    if idempotency_key is not None:
+        raise NotYetError("idempotency_key= is not built yet")
+    if delay is not None and run_at is not None:
+        raise ConfigurationError("give delay or run_at, not both")
+    return Options(
+        delay=None if delay is None else seconds(delay, name="delay"),
+        run_at=None if run_at is None else instant(run_at, name="run_at"),
+        queue=None if queue is None else check_name("queue", queue),
+        priority=None if priority is None else check_priority(priority),
+        max_attempts=None if max_attempts is None else check_attempts(max_attempts),
+        timeout=None if timeout is None else seconds(timeout, name="timeout"),
+        tags=None if tags is None else check_tags(tags),
+        origin=None if origin is None else check_name("origin", origin),
+        meta=meta,
+    )
+
+
+def check_priority(value: int) -> int:
+    """Check a priority: a whole number that fits 16 bits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -32768 <= value <= 32767:
+        raise ConfigurationError(f"priority must be a whole number from -32768 to 32767, not {value!r}")
+    return value
+
+
+def check_attempts(value: int) -> int:
+    """Check a number of tries: at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"max_attempts must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+def check_tags(value: Sequence[str]) -> tuple[str, ...]:
+    """Check a list of tags."""
+    if isinstance(value, str):
+        raise ConfigurationError(f"tags must be a list of names, not the text {value!r}")
+    return tuple(check_name("a tag", tag) for tag in value)
+
+
+class Draft(Generic[R]):
+    """A call of a task that is not stored yet: what ``task.job(...)`` returns."""
+
+    __slots__ = ("arguments", "host", "options", "payload", "task")
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        host: TaskHost,
+        options: Options,
+        arguments: Any = None,
+        payload: bytes | None = None,
+    ) -> None:
+        self.task = task
+        self.host = host
+        self.options = options
+        self.arguments = arguments
+        self.payload = payload
+
+    def __repr__(self) -> str:
+        """Show the task."""
+        return f"<Draft of a {self.task} job>"
+
+    def enqueue(self, *, connection: Any = None) -> Job:
+        """Store it."""
+        return self.host.enqueue_draft(self, connection=connection)
+
+    async def aenqueue(self, *, connection: Any = None) -> Job:
+        """Store it; ``connection`` must be an async one."""
+        return await self.host.aenqueue_draft(self, connection=connection)
+
+
+class Using(Generic[P, R]):
+    """A task with options for the next enqueue."""
+
+    __slots__ = ("_connection", "_options", "_task")
+
+    def __init__(self, task: Task[P, R], options: Options, connection: Any) -> None:
+        self._task = task
+        self._options = options
+        self._connection = connection
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
+        """Bind the arguments to a call that can be stored later."""
+        return self._task.draft(args, kwargs, self._options)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Store the call as a job."""
+        return self.job(*args, **kwargs).enqueue(connection=self._connection)
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Store the call as a job."""
+        return await self.job(*args, **kwargs).aenqueue(connection=self._connection)
+
+
+class Task(Generic[P, R]):
+    """A function that can be called later, elsewhere.
+
+    Calling it runs it here and now and stores nothing; ``enqueue`` stores a job.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        function: Callable[..., R],
+        *,
+        host: TaskHost,
+        name: str | None = None,
+        aliases: Sequence[str] = (),
+        queue: str | None = None,
+        priority: int = 0,
+        max_attempts: int | None = None,
+        backoff: Any = None,
+        timeout: Duration | None = None,
+        lane: LaneName | None = None,
+        unique: Any = None,
+        limit: Any = None,
+        tags: Sequence[str] = (),
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        raw: bool = False,
+        payload_type: type | None = None,
+    ) -> None:
+        if unique or limit:
+            raise NotYetError("unique= and limit= are not built yet")
+        if not callable(function):
+            raise SignatureError(f"a task is made of a function, not {function!r}")
+        self.function = function
+        self.host = host
+        self.name = check_name("a task's name", name or _default_name(function))
+        self.aliases = tuple(check_name("an alias", alias) for alias in aliases)
+        self.queue = None if queue is None else check_name("queue", queue)
+        self.priority = check_priority(priority)
+        self.max_attempts = None if max_attempts is None else check_attempts(max_attempts)
+        self.backoff: Backoff | None = backoff if backoff is None or callable(backoff) else _fixed(backoff)
+        self.timeout = None if timeout is None else seconds(timeout, name="timeout")
+        self.tags = check_tags(tags)
+        self.retry_on = _errors("retry_on", retry_on)
+        self.discard_on = _errors("discard_on", discard_on)
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
+        )
+        self.lane = self._choose_lane(lane)
+        self.codec = Codec(function, task=self.name, context=Context, raw=raw, payload_type=payload_type)
+        functools.update_wrapper(self, function)
+
+    def _choose_lane(self, lane: LaneName | None) -> LaneName:
+        if lane is None:
+            return "async" if self.is_async else "thread"
+        if lane not in LANES:
+            raise ConfigurationError(f"lane must be 'async', 'thread' or 'process', not {lane!r}")
+        if (lane == "async") != self.is_async:
+            needed = "'async' runs coroutine functions, the others ordinary ones"
+            raise ConfigurationError(f"task {self.name!r} cannot use the {lane} lane: {needed}")
+        if lane == "process" and "<locals>" in getattr(self.function, "__qualname__", ""):
+            raise SignatureError(f"task {self.name!r}: the process lane needs a function at the top of a module")
+        return lane
+
+    def __repr__(self) -> str:
+        """Show the name."""
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it here and now."""
+        codec = self.codec
+        if codec.context_place is None:
+            return self.function(*args, **kwargs)
+        context = Context(None, None)
+        if len(args) >= codec.context_place:
+            return self.function(*args[: codec.context_place], context, *args[codec.context_place :], **kwargs)
+        return self.function(*args, **{codec.context_name: context}, **kwargs)
+
+    def draft(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Draft[R]:
+        """Bind arguments and options to a call that is not stored yet."""
+        return Draft(self.name, host=self.host, options=options, arguments=self.codec.bind(args, kwargs))
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
+        """Bind the arguments to a call that can be stored later, for instance by ``app.enqueue_many``.
+
+        Raises:
+            TypeError: the arguments do not fit the function.
+        """
+        return self.draft(args, kwargs, _NOTHING)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Store this call as a job.
+
+        Raises:
+            TypeError: the arguments do not fit the function.
+            PayloadError: they cannot be stored as JSON, or are too large.
+            ConnectionLostError: the store cannot be reached.
+        """
+        return self.host.enqueue_draft(self.draft(args, kwargs, _NOTHING))
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Await :meth:`enqueue`."""
+        return await self.host.aenqueue_draft(self.draft(args, kwargs, _NOTHING))
+
+    def using(  # noqa: PLR0913
+        self,
+        *,
+        delay: Duration | None = None,
+        run_at: datetime | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        timeout: Duration | None = None,
+        tags: Sequence[str] | None = None,
+        origin: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        unique: Any = None,
+        idempotency_key: str | None = None,
+        connection: Any = None,
+    ) -> Using[P, R]:
+        """Return the task with options for its enqueue: ``send.using(delay=60).enqueue(...)``.
+
+        Durations are ``timedelta`` or seconds; ``run_at`` is an aware ``datetime``; ``timeout=0`` = explicitly none.
+        With ``connection`` the job is written in the caller's transaction and appears if and when it commits.
+        """
+        given = options(
+            delay=delay,
+            run_at=run_at,
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            timeout=timeout,
+            tags=tags,
+            origin=origin,
+            meta=meta,
+            unique=unique,
+            idempotency_key=idempotency_key,
+        )
+        return Using(self, given, connection)
+
+
+_NOTHING = Options()
+
+
+def _default_name(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    if name == "<lambda>":
+        raise SignatureError("a lambda has no name of its own; pass name=")
+    return str(name).rpartition("<locals>.")[2]
+
+
+def _fixed(delay: Duration) -> Backoff:
+    from windlass.backoff import Fixed
+
+    return Fixed(delay)
+
+
+def _errors(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    kinds = () if value is None else value if isinstance(value, tuple) else (value,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ConfigurationError(f"{name} takes exception classes, not {kind!r}")
+    return kinds
+
+
+class Decorator(Protocol):
+    """``@app.task(...)``: keeps the function's exact signature, less a leading Context."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+AnyTask: TypeAlias = "Task[..., Any]"
+Handler: TypeAlias = "Callable[..., Any] | Callable[..., Coroutine[Any, Any, Any]]"
