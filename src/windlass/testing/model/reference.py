@@ -199,7 +199,7 @@ class Model:
         for job, lease in zip(self.eligible(turn)[: turn.limit], leases, strict=False):
             assert lease > self.last_lease, "lease numbers grow"
             self.last_lease = lease
-            starts = len(claims) < turn.start
+            starts = len(claims) < turn.start and job.record.crashes < turn.cautious
             job.deadline = None if turn.deadline is None else self.now + turn.deadline
             job.record = replace(
                 job.record,
@@ -211,6 +211,13 @@ class Model:
             )
             claims.append(job.record)
         return claims
+
+    def extend(self, record: Record, seconds: float) -> bool:
+        """Move the deadline of a lease, if it holds."""
+        if self.live(record):
+            self.jobs[record.id].deadline = self.now + seconds
+            return True
+        return False
 
     def change(self, job_id: int, decide: Decide) -> tuple[Record | None, Transition | None, type[Exception] | None]:
         """Do by hand what *decide* says; return what was, what was done, and why not."""

@@ -96,6 +96,7 @@ _claim = _step(
     tasks=st.sampled_from([KNOWN, KNOWN, KNOWN, KNOWN[:1]]),
     queues=st.sampled_from([None, None, None, QUEUES[:1], QUEUES[1:]]),
     deadline=st.sampled_from([None, None, 10.0]),
+    cautious=st.sampled_from([1, 9]),
 )
 _start = _step("start", picks=st.lists(places, min_size=1, max_size=3))
 _end_one = _step("end_one", pick=places, outcome=outcomes, delay=delays)
@@ -104,6 +105,7 @@ _end_and_claim = _step(
     picks=st.lists(st.tuples(places, outcomes, delays), min_size=1, max_size=3),
     limit=st.sampled_from([0, 1, 3]),
 )
+_extend = _step("extend", pick=places)
 _end_again = _step("end_again", pick=places, outcome=outcomes)
 _manage = _step(
     "manage",
@@ -141,6 +143,7 @@ STEPS: SearchStrategy[tuple[str, dict[str, Any]]] = st.sampled_from(
         *[_manage] * 4,
         *[_pass_time] * 2,
         _end_again,
+        _extend,
         _pause,
         _purge,
         _befall,
