@@ -80,9 +80,12 @@ class DriverMachine(RuleBasedStateMachine):
         expected = [job.record.id for job in model.eligible(turn)][: turn.limit] if known else []
         assert [record.id for record in turned.claims] == expected, "the order of claims"
         assert turned.claims == model.claim(turn, [record.lease for record in turned.claims])
-        mail = model.mail.pop(turn.worker, [])
+        mail, repeats = model.mail.pop(turn.worker, []), model.repeats.pop(turn.worker, [])
         if known:
-            assert sorted(turned.signals, key=repr) == sorted(mail, key=repr), "signals"
+            signals = set(turned.signals)
+            assert len(signals) == len(turned.signals), "a signal comes once"
+            assert signals - set(repeats) == set(mail) - set(repeats), "signals"
+            assert signals >= set(mail), "signals"
         assert turned.due == model.due()
         self.held += turned.claims
         for settlement in turn.settlements:

@@ -56,6 +56,8 @@ class Model:
         self.paused: set[tuple[str, str]] = set()
         self.workers: dict[str, Worker] = {}
         self.mail: dict[str, list[Signal]] = {}
+        self.repeats: dict[str, list[Signal]] = {}
+        """Requests to stop that were made again: a store may signal them again."""
         self.totals: Counter[tuple[str, str, str]] = Counter()
         self.rates: Counter[tuple[int, str]] = Counter()
 
@@ -230,8 +232,7 @@ class Model:
         except JobError as error:
             return before, None, type(error)
         if transition.request:
-            if not before.cancel:
-                self.tell(before, cancel=True)
+            self.tell(before, cancel=True, again=before.cancel)
             job.record = replace(before, cancel=True)
             return before, transition, None
         if before.status is Status.RUNNING:
@@ -246,9 +247,10 @@ class Model:
         self.move(job, transition, self.now)
         return before, transition, None
 
-    def tell(self, record: Record, *, cancel: bool) -> None:
+    def tell(self, record: Record, *, cancel: bool, again: bool = False) -> None:
         """Leave a message for the worker that holds a lease."""
-        self.mail.setdefault(record.worker or "", []).append(Signal(record.id, record.lease, cancel))
+        mail = self.repeats if again else self.mail
+        mail.setdefault(record.worker or "", []).append(Signal(record.id, record.lease, cancel))
 
     def move(self, job: ModelJob, transition: Transition, finished_at: float) -> None:
         """Put a job where *transition* says."""
