@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -92,8 +93,8 @@ class Harness:
             raise UnknownTaskError(record.task)
         execution = Execution(self._app, task, record, threading.Event())
         try:
-            run = _run_async if task.is_async else execution.call
-            result = contextvars.copy_context().run(run, *([execution] if task.is_async else []))
+            run = functools.partial(_run_async, execution) if task.is_async else execution.call
+            result = contextvars.copy_context().run(run)
         except Exception as error:  # noqa: BLE001 - it is the attempt's, as in a worker
             execution.raised(error)
         else:
@@ -168,12 +169,11 @@ def _dropped(job: NewJob, now: float) -> Record:
 
 def _ignores(app: Windlass, ignore: Ignored) -> Callable[[NewJob], bool]:
     if isinstance(ignore, bool):
-        return lambda _: ignore
-    if isinstance(ignore, str | Task):
-        ignore = (ignore,)
-    elif callable(ignore):
-        return ignore
-    names = {entry.name if isinstance(entry, Task) else entry for entry in ignore}
+        return lambda _: bool(ignore)
+    entries: Any = (ignore,) if isinstance(ignore, str | Task) else ignore
+    if callable(entries):
+        return cast("Callable[[NewJob], bool]", entries)
+    names = {entry.name if isinstance(entry, Task) else entry for entry in entries}
     for name in list(names):
         task = app.find_task(name)
         names |= {task.name} if task is not None else set()

@@ -103,6 +103,10 @@ class Tx:
         if self._bells:
             self._ring(self._bells)
 
+    def run(self, statement: str, *values: Any) -> None:
+        """Run one statement."""
+        self._execute(statement, values)
+
     # ------------------------------------------------------------------ enqueue
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
@@ -301,7 +305,7 @@ class Tx:
     def _arrive(self, record: Record, transition: Transition, *, seq: int, finished_at: float) -> None:
         """Put a job that has left its place into its new one, and count."""
         status = transition.status
-        assert status is not None  # noqa: S101 - deletion never arrives anywhere
+        assert status is not None
         job_id, queue, task = record.id, record.queue, record.task
         counters = (transition.attempt, transition.failures, transition.crashes)
         ended = record.status is Status.RUNNING and transition.outcome is not None
