@@ -135,6 +135,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     def claim(
         self,
+        *,
         worker: str,
         limit: int,
         start: int,

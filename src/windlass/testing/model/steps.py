@@ -12,13 +12,13 @@ import msgspec
 from hypothesis import strategies as st
 
 from windlass import lifecycle
-from windlass.job import FINISHED, Failure, Kind, NewJob, Record, Status
-from windlass.lifecycle import Transition
+from windlass.job import FINISHED, Failure, Kind, NewJob, Record
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from windlass.drivers.base import Decide
+    from windlass.lifecycle import Transition
 
 ERROR = msgspec.json.encode(Failure(type="ValueError", message="no"))
 CRASH = msgspec.json.encode(Failure(type="WorkerLost", message="gone", kind=Kind.CRASH))
