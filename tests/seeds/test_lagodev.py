@@ -481,6 +481,31 @@ def test_on_failed_is_told_once_with_the_original_error(app: Windlass) -> None:
     assert str(event.error) == "ValueError: boom"
 
 
+@pytest.mark.xfail(strict=True, reason="a rescue that ends a job dead emits JobRescued only")
+def test_on_failed_is_told_of_a_job_that_dies_with_its_worker(opened: Open, store: str) -> None:
+    """OnFailed is told of every job that is given up; here crashes are a way to die as well."""
+    app = opened(store, max_crashes=1)
+    dead: list[JobDead] = []
+    app.on(JobDead)(dead.append)
+    job = app.enqueue("x")
+    claimed(app, lease=1)
+    app.driver.shift(2)
+    with app.worker():
+        ended(job)
+        until(lambda: dead, timeout=2)
+    assert [event.job.id for event in dead] == [job.id]
+
+
+@pytest.mark.xfail(strict=True, reason="claims by hand emit no events")
+def test_on_failed_is_told_of_a_job_that_is_given_up_by_hand(app: Windlass) -> None:
+    """The counterpart of OnFailed for whoever uses Pop and Nack without a Worker."""
+    dead: list[JobDead] = []
+    app.on(JobDead)(dead.append)
+    job = app.enqueue("x", max_attempts=1)
+    claimed(app).nack(error="boom")
+    assert [event.job.id for event in dead] == [job.id]
+
+
 def test_a_failing_listener_hurts_nobody(app: Windlass) -> None:
     """A panic in OnFailed kills lagodev's worker; here it is logged and the job is dead all the same."""
 

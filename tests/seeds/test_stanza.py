@@ -189,6 +189,24 @@ def test_a_job_without_a_handler_stays_pending(app: Windlass) -> None:
     assert reason.code == "unknown-task"
 
 
+@pytest.mark.xfail(strict=True, reason="the worker does not warn of jobs whose task it does not know")
+def test_a_worker_warns_of_a_job_it_does_not_know(app: Windlass, caplog: pytest.LogCaptureFixture) -> None:
+    """Stanza says that no handler is registered by failing the job; here the job waits and the worker warns."""
+    app.register("known", lambda: None)
+    app.enqueue("unknown")
+    with caplog.at_level(logging.WARNING), app.worker():
+        ended(app.enqueue("known"))
+        until(lambda: "unknown" in caplog.text, timeout=2)
+
+
+@pytest.mark.xfail(strict=True, reason='unknown="dead" is not an option of Windlass yet, and not a NotYetError either')
+def test_jobs_without_a_handler_can_be_made_to_die(store: str, opened: Open) -> None:
+    """Stanza's own rule, no handler is a failure, is `unknown="dead"`."""
+    app = opened(store, unknown="dead")
+    with app.worker():
+        assert ended(app.enqueue("unknown", max_attempts=1)).status == "dead"
+
+
 def test_a_payload_that_cannot_be_read_fails_the_attempt(app: Windlass) -> None:
     """The recipe returns an unmarshal error, which is retried; here the decoding is done for the handler."""
     job = app.enqueue("greet", {"name": 42}, max_attempts=1)
