@@ -221,6 +221,7 @@ class SqliteDriver:
         now = self._clock() + shift
         planned = plan(jobs, first_id=last_id - len(jobs) + 1, first_seq=last_seq - len(jobs) + 1, now=now)
         for statement, rows in (
+            (self._sql.insert_plain_job, planned.plain_jobs),
             (self._sql.insert_job, planned.jobs),
             (self._sql.insert_tag, planned.tags),
             (self._sql.insert_ready, planned.ready),

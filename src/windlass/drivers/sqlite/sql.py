@@ -81,6 +81,9 @@ _STATEMENTS = {
     # In a caller's transaction the counters are drawn and written at once.
     "draw": "UPDATE {p}_counter SET job = job + ?, seq = seq + ? RETURNING job, seq, shift",
     "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    # Most jobs have none of the rest, and binding nulls is not free.
+    "insert_plain_job": """INSERT INTO {p}_job (id, task, queue, priority, payload, max_attempts, timeout, created_at)
+                           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
     "insert_tag": "INSERT INTO {p}_tag VALUES (?, ?)",
     "insert_ready": "INSERT INTO {p}_ready VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

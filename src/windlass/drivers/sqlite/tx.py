@@ -6,7 +6,7 @@ hundred jobs costs about a dozen statements. Reads of another operation in the s
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -114,15 +114,18 @@ class Tx:
         planned = plan(jobs, first_id=self._job + 1, first_seq=self._seq + 1, now=self.now)
         self._job += len(jobs)
         self._seq += len(planned.ready)
-        self._many(self._sql.insert_job, planned.jobs)
+        if planned.plain_jobs:
+            self._many(self._sql.insert_plain_job, planned.plain_jobs)
+        if planned.jobs:
+            self._many(self._sql.insert_job, planned.jobs)
         if planned.tags:
             self._many(self._sql.insert_tag, planned.tags)
         self._ready.extend(planned.ready)
         self._timer.extend(planned.timer)
-        for record in planned.records:
-            delta = self._deltas[record.queue, record.task]
-            delta[_STATUS[record.status]] += 1
-            delta[_ENQUEUED] += 1
+        for (queue, task, status), number in Counter((r.queue, r.task, r.status) for r in planned.records).items():
+            delta = self._deltas[queue, task]
+            delta[_STATUS[status]] += number
+            delta[_ENQUEUED] += number
         # A job that becomes due later must wake sleepers too: they sleep until the next due time that they know.
         self._wake = True
         return planned.records
