@@ -1,0 +1,13 @@
+"""The command line: one module per group of commands, put together in :mod:`windlass.cli.root`.
+
+Importing this package loads nothing: typer is for those who type a command.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command in ``sys.argv`` and exit with its code."""
+    from windlass.cli.root import program
+
+    program()
