@@ -311,14 +311,13 @@ class Windlass(Client):
 
     # ------------------------------------------------------------------ working
 
-    def worker(  # noqa: PLR0913
+    def worker(
         self,
         *,
         concurrency: int | None = None,
         queues: Sequence[str] | str | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
-        prefetch: int | None = None,
     ) -> Worker:
         """Return a worker for this process: ``with app.worker(concurrency=4): ...``, or its ``run()``.
 
@@ -327,7 +326,6 @@ class Windlass(Client):
             queues: take from these only; default: all.
             max_jobs: stop after so many jobs, for a supervisor to start afresh.
             max_memory: stop when this process holds more MiB.
-            prefetch: jobs held ready beyond those running; by default it adapts.
         """
         if self._closed:
             raise ClosedError
@@ -338,7 +336,6 @@ class Windlass(Client):
             queues=queues,
             max_jobs=max_jobs,
             max_memory=max_memory,
-            prefetch=prefetch,
         )
         return made
 

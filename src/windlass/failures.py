@@ -13,9 +13,15 @@ TRACEBACK_LIMIT = 16_000
 """Characters kept of a traceback; the end says more than the beginning."""
 MESSAGE_LIMIT = 4_000
 
+CARRIED = "_windlass_failure"
+"""The attribute under which an exception from a child process carries its description."""
+
 
 def describe(error: BaseException, kind: Kind = Kind.ERROR, *, message: str | None = None) -> Failure:
     """Turn an exception into what is stored of it."""
+    told: Failure | None = getattr(error, CARRIED, None)
+    if told is not None:  # described in the child process where it was raised; its traceback does not travel
+        return msgspec.structs.replace(told, kind=kind if told.kind is Kind.ERROR else told.kind)
     cls = type(error)
     name = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
     return Failure(

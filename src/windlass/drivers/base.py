@@ -57,6 +57,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """How many new claims are wanted."""
     start: int = 0
     """How many of those, the best first, will start at once; the others are prefetched."""
+    cautious: int = 1 << 30
+    """A claim with so many crashes comes unstarted, whatever ``start`` says: it will have to run alone."""
     queues: tuple[str, ...] | None = None
     """Take from these queues only; ``None`` = from all."""
     tasks: tuple[str, ...] = ()

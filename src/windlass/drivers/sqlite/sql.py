@@ -91,9 +91,10 @@ _STATEMENTS = {
     "start": """UPDATE {p}_running SET started_at = ?, attempt = attempt + 1
                 WHERE id IN (SELECT value FROM json_each(?)) AND started_at IS NULL""",
     "lease": """INSERT INTO {p}_running
-                SELECT r.id, r.queue, r.task, ? + e.key, ?, r.seq, r.run_at,
-                       CASE WHEN e.key < ? THEN ? END, r.attempt + (e.key < ?), r.failures, r.crashes, ?, 0
-                FROM json_each(?) e JOIN {p}_ready r ON r.id = e.value""",
+                SELECT r.id, r.queue, r.task, ?1 + e.key, ?2, r.seq, r.run_at,
+                       CASE WHEN e.key < ?3 AND r.crashes < ?4 THEN ?5 END,
+                       r.attempt + (e.key < ?3 AND r.crashes < ?4), r.failures, r.crashes, ?6, 0
+                FROM json_each(?7) e JOIN {p}_ready r ON r.id = e.value""",
     "delete_ready": "DELETE FROM {p}_ready WHERE id IN (SELECT value FROM json_each(?))",
     "delete_running": "DELETE FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
     "delete_timer": "DELETE FROM {p}_timer WHERE id IN (SELECT value FROM json_each(?))",

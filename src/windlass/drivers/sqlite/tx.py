@@ -198,13 +198,13 @@ class Tx:
         self._lease += len(rows)
         ids = _encode([row[2] for row in rows]).decode()
         deadline = None if turn.deadline is None else self.now + turn.deadline
-        self._execute(self._sql.lease, (first, turn.worker, turn.start, self.now, turn.start, deadline, ids))
+        self._execute(self._sql.lease, (first, turn.worker, turn.start, turn.cautious, self.now, deadline, ids))
         self._execute(self._sql.delete_ready, (ids,))
         claims = []
         for place, row in enumerate(rows):
-            started = place < turn.start
             _, _, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
             most, timeout, run_at, created_at, error, tags, origin, meta, batch_id, tick, key = rest
+            started = place < turn.start and crashes < turn.cautious
             delta = self._deltas[queue, task]
             delta[_STATUS[Status.PENDING]] -= 1
             delta[_STATUS[Status.RUNNING]] += 1

@@ -1,0 +1,134 @@
+"""What runs inside a child of the process lane: ``main(fd, parent)``."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from multiprocessing import connection, spawn
+from typing import TYPE_CHECKING, Any
+
+from windlass import codec, failures
+from windlass.app import Windlass
+from windlass.context import Context
+from windlass.errors import PayloadError, UnknownTaskError
+from windlass.job import Kind
+from windlass.outcomes import Interrupted
+from windlass.task import Task
+from windlass.worker import logs
+
+if TYPE_CHECKING:
+    from windlass.job import Record
+    from windlass.task import AnyTask
+
+
+class RemoteError(Exception):
+    """Stands for an exception that cannot be sent from the child."""
+
+
+class _Current:
+    """The attempt in hand, for the signal handler."""
+
+    context: Context | None = None
+
+
+def main(fd: int, parent: int) -> None:
+    """Serve attempts until the line ends."""
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides
+    signal.signal(signal.SIGTERM, _interrupted)
+    line: connection.Connection[Any, Any] = connection.Connection(fd)
+    with contextlib.suppress(EOFError, OSError):
+        spawn.prepare(line.recv())
+        logs.install()
+        while True:
+            module, qualname, name, record = line.recv()
+            line.send(_serve(module, qualname, name, record))
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), name="windlass-parent", daemon=True).start()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _interrupted(_number: int, _frame: object) -> None:
+    context = _Current.context
+    if context is not None:
+        context.cancelled.set()
+        raise Interrupted("asked to stop")
+
+
+def _serve(module: str, qualname: str, name: str, record: Record) -> tuple[str, bool, Any]:
+    context = Context(record, None)
+    try:
+        task = _find(module, qualname, name)
+        app = task.host if isinstance(task.host, Windlass) else None
+        context = Context(record, app)
+        _Current.context = context
+        try:
+            result = _call(task, app, context)
+        finally:
+            _Current.context = None
+        if result is None:
+            return "ok", context.ended, None
+        limit = app.settings.payload_limit if app is not None else 1 << 20
+        return "ok", context.ended, codec.encode(result, task=name, what="result", limit=limit)
+    except BaseException as error:  # noqa: BLE001 - even SystemExit ends the attempt, not the child
+        return "error", context.ended, _portable(error, name)
+
+
+def _call(task: AnyTask, app: Windlass | None, context: Context) -> Any:
+    with context.entered():
+        assert context.record is not None  # noqa: S101 - made with one
+        named = task.codec.decode(context.record.payload)
+        if task.codec.context_place is not None:
+            named[task.codec.context_name] = context
+        with contextlib.ExitStack() as stack:
+            for hook in app.attempt_hooks if app is not None else ():
+                stack.enter_context(hook(context))
+            return task.function(**named)
+
+
+def _find(module: str, qualname: str, name: str) -> AnyTask:
+    home = sys.modules.get("__mp_main__") if module == "__main__" else None
+    home = home or importlib.import_module(module)
+    found: Any = home
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, Task):
+        return found
+    # Registered without the decorator: the application that knows it is in the same module.
+    for value in vars(home).values():
+        if isinstance(value, Windlass) and (task := value.find_task(name)) is not None:
+            return task
+    raise UnknownTaskError(name)
+
+
+def _portable(error: BaseException, task: str) -> BaseException:
+    kind = Kind.PAYLOAD if isinstance(error, PayloadError) and error.task == task else Kind.ERROR
+    failure = failures.describe(error, kind)
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    try:
+        setattr(error, failures.CARRIED, failure)
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - an exception class that cannot travel; its description can
+        error = RemoteError(str(failure))
+        setattr(error, failures.CARRIED, failure)
+    return error

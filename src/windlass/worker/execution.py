@@ -1,0 +1,185 @@
+"""One attempt: what is called, and what its end means.
+
+The lanes differ in *where* the handler runs; what it is given and what becomes of its return or exception is the same
+and is decided here, by the rules of :mod:`windlass.lifecycle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from windlass import codec, failures, lifecycle
+from windlass.backoff import wait
+from windlass.context import Context
+from windlass.errors import LeaseLostError, PayloadError
+from windlass.job import Kind
+from windlass.lifecycle import Settlement
+from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
+
+if TYPE_CHECKING:
+    import threading
+
+    from windlass.app import Windlass
+    from windlass.job import Record
+    from windlass.lifecycle import Transition
+    from windlass.task import AnyTask
+
+log = logging.getLogger(__name__)
+
+
+class Cause(Enum):
+    """Why a handler was told to stop."""
+
+    CANCEL = "the job was cancelled"
+    TIMEOUT = "its time is up"
+    STOP = "the worker is stopping"
+    LOST = "the lease was lost"
+
+
+class ChildCrashedError(Exception):
+    """The child process died while it ran the job."""
+
+
+class Execution:
+    """One attempt in hand."""
+
+    __slots__ = ("app", "cause", "context", "deadline", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
+
+    def __init__(self, app: Windlass, task: AnyTask, record: Record, stopping: threading.Event) -> None:
+        self.app = app
+        self.task = task
+        self.record = record
+        self.context = Context(record, app, stopping=stopping)
+        self.cause: Cause | None = None
+        self.error: BaseException | None = None
+        self.settlement: Settlement | None = None
+        """How it ended; ``None`` while it runs, and when ``ctx.transaction()`` has written the end already."""
+        self.finished = False
+        self.handle: Any = None
+        """The lane's own: an asyncio task, a thread, a child."""
+        self.limit = app.timeout_of(record)
+        self.started = time.monotonic()
+        self.deadline = None if self.limit is None else self.started + self.limit
+
+    def arguments(self) -> dict[str, Any]:
+        """Decode the payload and add the Context."""
+        named = self.task.codec.decode(self.record.payload)
+        if self.task.codec.context_place is not None:
+            named[self.task.codec.context_name] = self.context
+        return named
+
+    def call(self) -> Any:
+        """Run the handler in this thread."""
+        self.context.enter()
+        named = self.arguments()
+        if not self.app.attempt_hooks:
+            return self.task.function(**named)
+        with contextlib.ExitStack() as stack:
+            for hook in self.app.attempt_hooks:
+                stack.enter_context(hook(self.context))
+            return self.task.function(**named)
+
+    async def acall(self) -> Any:
+        """Run the handler on this event loop."""
+        self.context.enter()
+        named = self.arguments()
+        if not self.app.attempt_hooks:
+            return await self.task.function(**named)
+        with contextlib.ExitStack() as stack:
+            for hook in self.app.attempt_hooks:
+                stack.enter_context(hook(self.context))
+            return await self.task.function(**named)
+
+    # ------------------------------------------------------------------ the end
+
+    def returned(self, result: Any) -> None:
+        """The handler returned."""
+        self._end(result, None)
+
+    def raised(self, error: BaseException) -> None:
+        """The handler raised."""
+        self._end(None, error)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        if self.finished:  # given back at shutdown; whatever it says now comes too late
+            return
+        self.error = error
+        if self.deadline is not None and self.cause is None and time.monotonic() >= self.deadline:
+            self.cause = Cause.TIMEOUT
+        if self.context.ended:
+            if error is not None:
+                log.warning("job %d raised after its ctx.transaction() had completed it: %r", self.record.id, error)
+        else:
+            now = self.app.driver.now()
+            try:
+                transition = self._decide(result, error, now)
+            except Exception as broken:
+                log.exception("cannot decide how job %d ended", self.record.id)
+                transition = self._failed(broken, failures.describe(broken), None, now)
+            self.settlement = Settlement(self.record, transition, now)
+        self.finished = True
+
+    def _decide(self, result: Any, error: BaseException | None, now: float) -> Transition:
+        record = self.record
+        if self.cause is Cause.TIMEOUT:
+            return self._timed_out(error, now)
+        if error is None:
+            return self._succeeded(result, now)
+        match error:
+            case LeaseLostError():
+                return lifecycle.release(record)
+            case Snooze(delay=delay):
+                return lifecycle.snooze(record, delay, now=now)
+            case Cancel():
+                return lifecycle.cancelled(record, failures.encode(failures.describe(error, Kind.ERROR)))
+            case Discard():
+                return lifecycle.discard(record, failures.encode(failures.describe(error, Kind.DISCARD)))
+        if self.cause is Cause.CANCEL:
+            return lifecycle.cancelled(record)
+        if self.cause in (Cause.STOP, Cause.LOST):
+            return lifecycle.release(record)
+        if isinstance(error, ChildCrashedError):
+            crash = failures.encode(failures.describe(error, Kind.CRASH))
+            return lifecycle.lose(record, crash, max_crashes=self.app.settings.max_crashes)
+        kind = Kind.PAYLOAD if isinstance(error, PayloadError) and error.task == self.task.name else Kind.ERROR
+        delay = error.after if isinstance(error, Retry) else None
+        return self._failed(error, failures.describe(error, kind), delay, now)
+
+    def _succeeded(self, result: Any, now: float) -> Transition:
+        if result is None:
+            return lifecycle.succeed(self.record)
+        try:
+            limit = self.app.settings.payload_limit
+            encoded = codec.encode(result, task=self.task.name, what="result", limit=limit)
+        except PayloadError as error:
+            return self._failed(error, failures.describe(error, Kind.PAYLOAD), None, now)
+        return lifecycle.succeed(self.record, encoded)
+
+    def _timed_out(self, error: BaseException | None, now: float) -> Transition:
+        message = f"timed out after {self.limit:g} s"
+        # How the handler took the interruption is kept, unless it is just the interruption itself.
+        if error is not None and not isinstance(error, Interrupted | asyncio.CancelledError | ChildCrashedError):
+            message += f": {type(error).__name__}: {error}"
+        timeout = TimeoutError(message)
+        timeout.__cause__ = error
+        return self._failed(timeout, failures.describe(timeout, Kind.TIMEOUT), None, now)
+
+    def _failed(self, error: BaseException, failure: Any, delay: float | None, now: float) -> Transition:
+        task, record = self.task, self.record
+        encoded = failures.encode(failure)
+        if failure.kind is Kind.ERROR and not isinstance(error, Retry):
+            if isinstance(error, task.discard_on):
+                discarded = failures.describe(error, Kind.DISCARD)
+                return lifecycle.discard(record, failures.encode(discarded))
+            if task.retry_on and not isinstance(error, task.retry_on):
+                return lifecycle.discard(record, encoded)
+        most = self.app.max_attempts_of(record)
+        if delay is None and record.failures + 1 < most:
+            job = self.app.wrap(lifecycle.failing(record))
+            delay = wait(self.app.backoff_of(record.task), job, error, now=now)
+        return lifecycle.fail(record, encoded, max_attempts=most, delay=delay or 0.0, now=now)

@@ -1,0 +1,135 @@
+"""The process lane: each attempt in a child process that can be killed.
+
+A child serves one attempt after another and is made anew when it dies. Whatever it does to itself (a segmentation
+fault, ``os._exit``, holding the GIL for a minute) is a crash of its own job and nobody else's. Children die with the
+worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from multiprocessing import connection, spawn
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from windlass.worker.execution import ChildCrashedError
+from windlass.worker.lanes import ThreadLane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from windlass.worker.execution import Execution
+
+log = logging.getLogger(__name__)
+
+
+class Child:
+    """One child process and the line to it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        # Not multiprocessing.Process: at exit it would wait for children that wait for us.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"from windlass.worker.child import main; main({theirs.fileno()}, {os.getpid()})"],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self.line: connection.Connection[Any, Any] = connection.Connection(ours.detach())
+        # How multiprocessing makes a spawned child see the parent's sys.path and main module.
+        self.line.send(spawn.get_preparation_data("windlass-child"))
+
+    def run(self, execution: Execution) -> Any:
+        """Send one attempt and wait for its end."""
+        function = execution.task.function
+        try:
+            self.line.send((function.__module__, function.__qualname__, execution.task.name, execution.record))
+            kind, ended, value = self.line.recv()
+        except (EOFError, OSError) as error:
+            raise ChildCrashedError(self._epitaph()) from error
+        execution.context.ended = ended
+        if kind == "error":
+            raise value
+        return None if value is None else msgspec.Raw(value)
+
+    def _epitaph(self) -> str:
+        code = self.process.wait()
+        if code >= 0:
+            return f"the child process that ran it exited with code {code}"
+        with contextlib.suppress(ValueError):
+            return f"the child process that ran it died of {signal.Signals(-code).name}"
+        return f"the child process that ran it died of signal {-code}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another attempt."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+        self.line.close()
+
+
+class ProcessLane(ThreadLane):
+    """A thread for each child, which waits for it."""
+
+    name = "process"
+
+    def __init__(self, finished: Callable[[Sequence[Execution]], None], *, size: int) -> None:
+        super().__init__(finished, size=size)
+        self._children: dict[int, Child] = {}
+        self._closing = False
+
+    def _work(self) -> None:
+        try:
+            super()._work()
+        finally:
+            child = self._children.pop(threading.get_ident(), None)
+            if child is not None:
+                child.kill()
+
+    def _call(self, execution: Execution) -> Any:
+        ident = threading.get_ident()
+        child = self._children.get(ident)
+        if child is None or not child.alive:
+            if child is not None:
+                child.kill()
+            child = self._children[ident] = Child()
+        try:
+            if execution.cause is not None:  # stopped before it began
+                child.process.terminate()
+            return child.run(execution)
+        except ChildCrashedError:
+            self._children.pop(ident).kill()
+            raise
+
+    def _send(self, execution: Execution, number: signal.Signals) -> None:
+        execution.context.cancelled.set()
+        with self._lock:
+            child = self._children.get(execution.handle) if execution.handle is not None else None
+            if child is not None and not execution.finished and child.alive:
+                child.process.send_signal(number)
+
+    def interrupt(self, execution: Execution) -> None:
+        """Send TERM: the handler sees ``ctx.cancelled`` and ``Interrupted`` is raised in it."""
+        self._send(execution, signal.SIGTERM)
+
+    def force(self, execution: Execution) -> None:
+        """Send KILL."""
+        self._send(execution, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let the threads go and end the children."""
+        super().close()
+        for child in list(self._children.values()):
+            child.process.kill()

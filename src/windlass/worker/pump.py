@@ -1,0 +1,377 @@
+"""The pump: one thread that brings ends to the store and claims back, in one exchange per turn.
+
+Nobody else claims. What runs is touched by this thread only; lanes hand ends over through a deque. A turn moves
+everything that has ended since the last one, so under load one commit carries hundreds of jobs, while a lone job's end
+is written at once.
+
+Claims start in the exchange that brings them, so nothing is fetched ahead and no long job is ever hoarded. The one
+exception is a job on its last crash: it comes unstarted, waits until the process is empty, and runs alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from windlass import lifecycle
+from windlass.drivers.base import Turn
+from windlass.job import Outcome
+from windlass.lifecycle import Settlement
+from windlass.worker.execution import Cause, Execution
+from windlass.worker.service import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from windlass.app import Windlass
+    from windlass.drivers.base import Bell, Signal, Turned
+    from windlass.job import Record
+    from windlass.worker.lanes import Lane
+    from windlass.worker.telling import Teller
+
+log = logging.getLogger(__name__)
+
+INSIST = 2.0
+"""Seconds between asking a handler to stop and insisting."""
+STUCK = 3.0
+"""Seconds after insisting when a handler that goes on is called stuck."""
+LOOK = 1.0
+"""While anything runs the store is asked this often, for cancellations."""
+SHORT = 0.002
+"""Handlers faster than this (on average) are waited for, so that they share a commit."""
+LEDGER = 10_000
+"""Ends kept while the store is away; beyond it the worker takes nothing new anyway."""
+
+
+class Pump:
+    """Settles and claims."""
+
+    def __init__(
+        self,
+        app: Windlass,
+        *,
+        worker: str,
+        bell: Bell,
+        concurrency: int,
+        queues: tuple[str, ...] | None,
+        stopping: threading.Event,
+        teller: Teller,
+    ) -> None:
+        self._app = app
+        self._driver = app.driver
+        self.worker = worker
+        self._bell = bell
+        self._concurrency = concurrency
+        self._queues = queues
+        self._stopping = stopping
+        self._teller = teller
+        self.lanes: Mapping[str, Lane] = {}
+        self.running: dict[int, Execution] = {}
+        self._alone: deque[Record] = deque()
+        self._ended: deque[Execution] = deque()
+        self._unsettled: list[Settlement] = []
+        self._watch: list[tuple[float, int, Execution, int]] = []
+        self._order = itertools.count()
+        self._signals: deque[tuple[Cause, int | None]] = deque()
+        self._accepting = True
+        self._asleep = False
+        self._all_ended = threading.Event()
+        self._due: float | None = None
+        self._looked = 0.0
+        self._rung = True
+        self._pace = 1.0
+        self._names: tuple[str, ...] = ()
+        self._names_version = -1
+        self._backoff = Backoff("pump")
+        self._quit = False
+        self.turns = 0
+        self.turned_at = time.monotonic()
+        self.stuck: dict[int, Execution] = {}
+        self.returned: set[int] = set()
+        """Jobs that were given back because the worker stopped."""
+        self.lost = threading.Event()
+        """Set when the store has declared this worker lost."""
+        self._thread = threading.Thread(target=self._run, name="windlass-pump", daemon=True)
+        self._cautious = max(1, app.settings.max_crashes - 1)
+
+    # ------------------------------------------------------------------ from other threads
+
+    def start(self) -> None:
+        """Start turning."""
+        self._thread.start()
+
+    def finished(self, executions: Sequence[Execution]) -> None:
+        """Take over executions that have ended."""
+        self._ended.extend(executions)
+        if len(self._ended) >= len(self.running):
+            self._all_ended.set()
+        if self._asleep:
+            self._asleep = False
+            self._bell.ring()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more, and give back what has not started."""
+        self._accepting = False
+        self._bell.ring()
+
+    def interrupt(self, cause: Cause, job_id: int | None = None) -> None:
+        """Ask one job, or all, to stop."""
+        self._signals.append((cause, job_id))
+        self._bell.ring()
+
+    def rename(self, worker: str) -> None:
+        """Go on under another id: the store has declared the old one lost."""
+        self.worker = worker
+        self.lost.clear()
+        self._bell.ring()
+
+    def quit(self) -> None:
+        """Make a last turn and end the thread."""
+        self._quit = True
+        self._bell.ring()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def abandon(self) -> list[int]:
+        """Give back whatever still runs: its handlers have had their time. Call after the interrupt."""
+        given = []
+        for execution in list(self.running.values()):
+            if not execution.finished:
+                execution.finished = True
+                if not execution.context.ended:
+                    release = lifecycle.release(execution.record)
+                    execution.settlement = Settlement(execution.record, release, self._driver.now())
+                given.append(execution.record.id)
+                self._ended.append(execution)
+        self._bell.ring()
+        return given
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and every end is written."""
+        return not (self.running or self._ended or self._unsettled or self._alone)
+
+    @property
+    def held(self) -> int:
+        """Claims that have not started."""
+        return len(self._alone)
+
+    # ------------------------------------------------------------------ the loop
+
+    def _run(self) -> None:
+        while True:
+            pause = self._step()
+            if self._quit and (not self._ended and not self._unsettled or self._backoff.failing):
+                return
+            if pause > 0:
+                self._asleep = True
+                if self._ended:
+                    self._asleep = False
+                    continue
+                self._rung = self._bell.wait(pause) or self._rung
+                self._asleep = False
+                self._linger()
+
+    def _step(self) -> float:
+        """Turn once if there is reason to; return the seconds to sleep."""
+        try:
+            self._interrupt_asked()
+            self._check_deadlines()
+            if self._reason_to_turn():
+                self._turn()
+                self._backoff.succeeded()
+        except Exception as error:  # noqa: BLE001 - the pump outlives its errors; Backoff logs them
+            return self._backoff.failed(error)
+        return self._pause()
+
+    def _linger(self) -> None:
+        """Let handlers that take next to no time end together: one commit instead of many."""
+        if self._ended and self._pace < SHORT and len(self._ended) < len(self.running):
+            self._all_ended.clear()
+            if len(self._ended) < len(self.running):
+                self._all_ended.wait(SHORT)
+
+    def _reason_to_turn(self) -> bool:
+        if self._ended or self._unsettled or self._rung:
+            return True
+        if not self._accepting and self._alone:
+            return True
+        now = time.monotonic()
+        every = LOOK if self.running else self._app.settings.poll
+        if now - self._looked >= every:
+            return True
+        return self._due is not None and self._driver.now() >= self._due
+
+    def _pause(self) -> float:
+        now = time.monotonic()
+        every = min(LOOK, self._app.settings.poll) if self._free() > 0 else LOOK
+        pause = self._looked + every - now
+        if self._due is not None and self._free() > 0:
+            pause = min(pause, self._due - self._driver.now())
+        if self._watch:
+            pause = min(pause, self._watch[0][0] - now)
+        return max(0.0005, pause)
+
+    def _free(self) -> int:
+        """Slots for new claims."""
+        if not self._accepting or self._alone:
+            return 0
+        return self._concurrency - len(self.running)
+
+    # ------------------------------------------------------------------ a turn
+
+    def _turn(self) -> None:
+        self._rung = False
+        ended = self._take_ended()
+        starting = self._next_alone()
+        if not self._accepting:
+            self._unsettled += [
+                Settlement(record, lifecycle.release(record), self._driver.now()) for record in self._alone
+            ]
+            self._alone.clear()
+        limit = self._free() if not starting else 0
+        turn = Turn(
+            worker=self.worker,
+            settlements=self._unsettled,
+            starting=starting,
+            limit=limit,
+            start=limit,
+            cautious=self._cautious,
+            queues=self._queues,
+            tasks=self._task_names(),
+        )
+        try:
+            turned = self._driver.exchange(turn)
+        except BaseException:
+            self._alone.extendleft(starting)
+            raise
+        self.turns += 1
+        self._looked = self.turned_at = time.monotonic()
+        self._due = turned.due
+        settled, self._unsettled = self._unsettled, []
+        refused = set(turned.refused)
+        if not turned.known:
+            self.lost.set()
+        self._start_alone(starting, refused, turned)
+        self._start(turned.claims)
+        self._teller.settled(settled, ended, refused)
+        for signal in turned.signals:
+            self._signalled(signal)
+
+    def _take_ended(self) -> dict[int, Execution]:
+        ended: dict[int, Execution] = {}
+        now = time.monotonic()
+        while self._ended:
+            execution = self._ended.popleft()
+            record = execution.record
+            if self.running.get(record.id) is execution:
+                del self.running[record.id]
+            self.stuck.pop(record.id, None)
+            if execution.settlement is not None:
+                self._unsettled.append(execution.settlement)
+                if execution.cause is Cause.STOP and execution.settlement.transition.outcome is Outcome.RELEASED:
+                    self.returned.add(record.id)
+            else:
+                self._teller.completed_in_transaction(execution)
+            ended[record.lease] = execution
+            self._pace += (now - execution.started - self._pace) * 0.05
+        return ended
+
+    def _next_alone(self) -> list[Record]:
+        """Return the job on its last crash, once the process is empty."""
+        if self._alone and not self.running and self._accepting:
+            return [self._alone.popleft()]
+        return []
+
+    def _start_alone(self, starting: Iterable[Record], refused: set[tuple[int, int]], turned: Turned) -> None:
+        for record in starting:
+            if (record.id, record.lease) not in refused:
+                self._launch(
+                    [msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)]
+                )
+
+    def _start(self, claims: Sequence[Record]) -> None:
+        ready = []
+        for record in claims:
+            if record.started_at is None:
+                self._alone.append(record)
+            else:
+                ready.append(record)
+        if ready:
+            self._launch(ready)
+
+    def _launch(self, records: Sequence[Record]) -> None:
+        by_lane: dict[str, list[Execution]] = {}
+        for record in records:
+            task = self._app.find_task(record.task)
+            if task is None:  # unregistered since the names were sent
+                self._unsettled.append(Settlement(record, lifecycle.release(record), self._driver.now()))
+                continue
+            execution = Execution(self._app, task, record, self._stopping)
+            self.running[record.id] = execution
+            if execution.deadline is not None:
+                self._push(execution.deadline, execution, 0)
+            by_lane.setdefault(task.lane, []).append(execution)
+        self._all_ended.clear()
+        for lane, executions in by_lane.items():
+            self._teller.started(executions)
+            self.lanes[lane].start(executions)
+
+    def _task_names(self) -> tuple[str, ...]:
+        if self._names_version != self._app.registry_version:
+            self._names_version = self._app.registry_version
+            self._names = self._app.task_names()
+        return self._names
+
+    # ------------------------------------------------------------------ stopping handlers
+
+    def _signalled(self, signal: Signal) -> None:
+        execution = self.running.get(signal.job_id)
+        if execution is not None and execution.record.lease == signal.lease:
+            self._interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)
+        elif not signal.cancel:
+            self._alone = deque(record for record in self._alone if record.lease != signal.lease)
+
+    def _interrupt_asked(self) -> None:
+        while self._signals:
+            cause, job_id = self._signals.popleft()
+            for execution in list(self.running.values()):
+                if job_id is None or execution.record.id == job_id:
+                    self._interrupt(execution, cause)
+            if cause is Cause.LOST and job_id is None:
+                self._alone.clear()
+
+    def _interrupt(self, execution: Execution, cause: Cause) -> None:
+        if execution.finished or execution.cause is not None:
+            return
+        execution.cause = cause
+        self.lanes[execution.task.lane].interrupt(execution)
+        self._push(time.monotonic() + INSIST, execution, 1)
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic()
+        while self._watch and self._watch[0][0] <= now:
+            _, _, execution, stage = heapq.heappop(self._watch)
+            if execution.finished:
+                continue
+            if stage == 0:
+                self._interrupt(execution, Cause.TIMEOUT)
+            elif stage == 1:
+                self.lanes[execution.task.lane].force(execution)
+                self._push(now + STUCK, execution, 2)
+            else:
+                self.stuck[execution.record.id] = execution
+                log.error(
+                    "job %d %s does not stop although %s; it keeps its lease and slot until it ends",
+                    execution.record.id, execution.record.task, execution.cause.value if execution.cause else "asked",
+                )  # fmt: skip
+
+    def _push(self, when: float, execution: Execution, stage: int) -> None:
+        heapq.heappush(self._watch, (when, next(self._order), execution, stage))

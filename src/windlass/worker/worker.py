@@ -1,0 +1,372 @@
+"""The worker: puts the parts together, starts and stops them in the right order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from windlass.context import _current
+from windlass.errors import ConfigurationError, ShutdownTimeoutError, WorkerStateError
+from windlass.events import WorkerStarted, WorkerStopped
+from windlass.settings import check_name
+from windlass.times import seconds
+from windlass.worker import logs
+from windlass.worker.execution import Cause
+from windlass.worker.heart import Heart, new_card
+from windlass.worker.lanes import LoopLane, ThreadLane
+from windlass.worker.maintenance import Maintenance
+from windlass.worker.pump import INSIST, Pump
+from windlass.worker.telling import Teller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from windlass.app import Windlass
+    from windlass.drivers.base import Worker as Card
+    from windlass.times import Duration
+    from windlass.worker.lanes import Lane
+
+log = logging.getLogger(__name__)
+
+CONCURRENCY = 10
+CANCEL_WAIT = INSIST + 1.0
+"""Seconds that cancelled handlers get before their jobs are given back."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker in numbers, now."""
+
+    worker: str
+    state: str
+    """running, stopping or stopped."""
+    running: int
+    concurrency: int
+    prefetched: int
+    processed: int
+    failed: int
+    refused: int
+    stuck: int
+    healthy: bool
+    beat_age: float
+    """Seconds since the last good heartbeat."""
+
+
+class Worker:
+    """Runs jobs in this process: a context manager, ``start``/``stop`` as often as you like, or ``run``."""
+
+    def __init__(
+        self,
+        app: Windlass,
+        *,
+        concurrency: int | None = None,
+        queues: Sequence[str] | str | None = None,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
+        self._app = app
+        self._concurrency = _positive("concurrency", CONCURRENCY if concurrency is None else concurrency)
+        names = (queues,) if isinstance(queues, str) else queues
+        self._queues = None if names is None else tuple(dict.fromkeys(check_name("queue", name) for name in names))
+        if self._queues == ():
+            raise ConfigurationError("queues must name at least one queue; leave it out for all")
+        self._max_jobs = None if max_jobs is None else _positive("max_jobs", max_jobs)
+        self._max_memory = None if max_memory is None else _positive("max_memory", max_memory)
+        self._parts: _Parts | None = None
+        self._lock = threading.Lock()
+        self._signals = 0
+        self._hurry = threading.Event()
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def id(self) -> str:
+        """Its id, new at every start; ``""`` before the first."""
+        return self._parts.pump.worker if self._parts is not None else ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, in this very process: a forked child has none of its threads."""
+        return self._parts is not None and self._parts.pid == os.getpid() and self._parts.state != "stopped"
+
+    def snapshot(self) -> Snapshot:
+        """Return the worker in numbers."""
+        parts = self._parts
+        if parts is None:
+            return Snapshot(
+                worker="", state="stopped", running=0, concurrency=self._concurrency, prefetched=0, processed=0,
+                failed=0, refused=0, stuck=0, healthy=False, beat_age=0.0,
+            )  # fmt: skip
+        return parts.snapshot()
+
+    # ------------------------------------------------------------------ start and stop
+
+    def start(self) -> None:
+        """Start working in the background.
+
+        Raises:
+            WorkerStateError: it runs already.
+        """
+        with self._lock:
+            if self.alive:
+                raise WorkerStateError("this worker is running already; stop() it first")
+            self._hurry.clear()
+            for hook in self._app.start_hooks:
+                hook()
+            parts = _Parts(self._app, concurrency=self._concurrency, queues=self._queues)
+            parts.start()
+            self._parts = parts
+        self._app.hub.emit(WorkerStarted(worker=self.id))
+
+    def stop(self, timeout: Duration | None = None) -> None:
+        """Stop: claim nothing more, wait for running handlers, then cancel them, then give their jobs back.
+
+        *timeout* = how long to wait before cancelling; default: the application's ``grace``. Not running: no effect.
+
+        Raises:
+            ShutdownTimeoutError: handlers had to be cancelled; their jobs were given back.
+        """
+        given = self._stop(self._app.settings.grace if timeout is None else seconds(timeout, name="timeout"))
+        if given:
+            raise ShutdownTimeoutError(given)
+
+    def _stop(self, grace: float) -> list[int]:
+        parts = self._parts
+        if parts is None or not self.alive:
+            return []
+        context = _current.get(None)
+        if context is not None and context.record is not None and context.record.id in parts.pump.running:
+            raise WorkerStateError("a handler cannot stop its own worker: it would wait for itself")
+        with self._lock:
+            if not self.alive:
+                return []
+            given = parts.stop(grace, self._hurry)
+        for hook in self._app.stop_hooks:
+            try:
+                hook()
+            except Exception:
+                log.exception("an on_stop hook failed")
+        self._app.hub.emit(WorkerStopped(worker=parts.pump.worker))
+        return given
+
+    def __enter__(self) -> Worker:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Stop."""
+        if kind is None:
+            self.stop()
+        else:
+            self._stop(0.0)
+
+    # ------------------------------------------------------------------ as a process
+
+    def run(self, *, on_tick: Callable[[Snapshot], None] | None = None) -> str:
+        """Work until SIGTERM or SIGINT; a second one stops at once. Call it in the main thread.
+
+        *on_tick* is called about once a second. Returns why it ended: ``"stopped"``, ``"max_jobs"`` or
+        ``"max_memory"``.
+        """
+        wake = threading.Event()
+        self._signals = 0
+
+        def received(_number: int, _frame: object) -> None:
+            self._signals += 1
+            if self._signals > 1:
+                self._hurry.set()
+            wake.set()
+
+        before = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.start()
+            reason = self._watch(wake, on_tick)
+            given = self._stop(self._app.settings.grace)
+            if given:
+                log.warning("%d job(s) were still running and were given back: %s", len(given), given[:10])
+            if on_tick is not None:
+                on_tick(self.snapshot())
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return reason
+
+    def _watch(self, wake: threading.Event, on_tick: Callable[[Snapshot], None] | None) -> str:
+        while True:
+            wake.wait(1.0)
+            if self._signals:
+                return "stopped"
+            if self._max_jobs is not None and self._parts is not None and self._parts.teller.ended >= self._max_jobs:
+                return "max_jobs"
+            if self._max_memory is not None and resident() > self._max_memory * (1 << 20):
+                return "max_memory"
+            if on_tick is not None:
+                on_tick(self.snapshot())
+
+
+class _Parts:
+    """The threads of one start."""
+
+    def __init__(self, app: Windlass, *, concurrency: int, queues: tuple[str, ...] | None) -> None:
+        logs.install()
+        self._app = app
+        self.pid = os.getpid()
+        self.state = "running"
+        self._stopping = threading.Event()
+        self._bell = app.driver.bell()
+        self.teller = Teller(app)
+        self.pump = Pump(
+            app,
+            worker=_new_id(),
+            bell=self._bell,
+            concurrency=concurrency,
+            queues=queues,
+            stopping=self._stopping,
+            teller=self.teller,
+        )
+        self._concurrency = concurrency
+        self._queues = queues
+        self._base = new_card(
+            app, worker=self.pump.worker, bell=self._bell.address, concurrency=concurrency, queues=queues
+        )
+        self.heart = Heart(app, card=self._card, on_lost=self._lost, on_cut_off=self._cut_off)
+        self.maintenance = Maintenance(app, worker=lambda: self.pump.worker, trusted=lambda: self.heart.trusted)
+        self.pump.lanes = _Lanes(self.pump, concurrency)
+
+    def start(self) -> None:
+        """Start: known to the store first, then claiming."""
+        self.heart.start()
+        self.pump.start()
+        self.maintenance.start()
+
+    def stop(self, grace: float, hurry: threading.Event) -> list[int]:
+        """Stop in two stages; return the jobs that were given back."""
+        self.state = "stopping"
+        self._stopping.set()
+        self.pump.stop_claiming()
+        self.maintenance.stop()
+        given: list[int] = []
+        if not self._settled(grace, hurry):
+            hurry.clear()
+            before = {execution.record.id for execution in list(self.pump.running.values())}
+            self.pump.interrupt(Cause.STOP)
+            self._settled(CANCEL_WAIT, hurry)
+            given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
+        self.pump.quit()
+        self.heart.stop()
+        self.pump.lanes.close()  # type: ignore[attr-defined]
+        try:
+            self._app.driver.retire(self.pump.worker)
+        except Exception as error:  # noqa: BLE001 - the others will notice by the missing heartbeat
+            log.warning("worker %s could not sign off: %s", self.pump.worker, error)
+        self._bell.close()
+        self.state = "stopped"
+        return given
+
+    def _settled(self, patience: float, hurry: threading.Event) -> bool:
+        """Wait until nothing runs and everything is written."""
+        deadline = time.monotonic() + patience
+        while not self.pump.idle:
+            left = deadline - time.monotonic()
+            if left <= 0 or hurry.is_set():
+                return False
+            hurry.wait(min(left, 0.01))
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """Return the worker in numbers."""
+        now = time.monotonic()
+        age = self.heart.age
+        turned = now - self.pump.turned_at
+        return Snapshot(
+            worker=self.pump.worker,
+            state=self.state,
+            running=len(self.pump.running),
+            concurrency=self._concurrency,
+            prefetched=self.pump.held,
+            processed=self.teller.processed,
+            failed=self.teller.failed,
+            refused=self.teller.refused,
+            stuck=len(self.pump.stuck),
+            healthy=self.state == "running" and age < self._app.settings.lost_after and turned < 30.0,
+            beat_age=age,
+        )
+
+    def _card(self) -> Card:
+        stuck = list(self.pump.stuck)
+        return msgspec.structs.replace(
+            self._base,
+            id=self.pump.worker,
+            status=self.state if self.state != "stopped" else "stopping",
+            tasks=self._app.task_names(),
+            running=len(self.pump.running),
+            processed=self.teller.processed,
+            refused=self.teller.refused,
+            note=f"stuck jobs that do not stop: {stuck[:10]}" if stuck else "",
+        )
+
+    def _lost(self) -> None:
+        """The store has declared this worker lost: its leases are gone; come back under a new id."""
+        log.error("worker %s was declared lost (paused, or cut off?); its handlers are told to stop", self.pump.worker)
+        self.pump.interrupt(Cause.LOST)
+        self.pump.rename(_new_id())
+        self.heart.beat()
+
+    def _cut_off(self) -> None:
+        log.error("worker %s cannot reach the store and gives its leases up by itself", self.pump.worker)
+        self.pump.interrupt(Cause.LOST)
+
+
+class _Lanes(dict[str, "Lane"]):
+    """The lanes by name, each made when the first job needs it."""
+
+    def __init__(self, pump: Pump, size: int) -> None:
+        super().__init__()
+        self._pump = pump
+        self._size = size
+
+    def __missing__(self, name: str) -> Lane:
+        lane: Lane
+        match name:
+            case "async":
+                lane = LoopLane(self._pump.finished)
+            case "thread":
+                lane = ThreadLane(self._pump.finished, size=self._size)
+            case _:
+                from windlass.worker.processes import ProcessLane
+
+                lane = ProcessLane(self._pump.finished, size=self._size)
+        self[name] = lane
+        return lane
+
+    def close(self) -> None:
+        for lane in list(self.values()):
+            lane.close()
+
+
+def _new_id() -> str:
+    return f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+def resident() -> int:
+    """Return the bytes of memory this process holds; 0 where that cannot be told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
