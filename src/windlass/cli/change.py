@@ -169,6 +169,6 @@ def _tell(done: Done, word: str, verb: str) -> None:
     elif done.ids or not done.refused:
         output.line(f"{word} {len(done.ids)} jobs")
     for error in list(done.refused.values())[:SHOWN]:
-        typer.echo(f"error: {output.one_line(error, 300)}", err=True)
+        typer.echo(f"error: {output.one_line(str(error).replace('force=True', '--force'), 300)}", err=True)
     if len(done.refused) > SHOWN:
         typer.echo(f"error: cannot {verb} {len(done.refused) - SHOWN} more", err=True)

@@ -64,20 +64,18 @@ class Commands(TyperGroup):
         with failure.reported():
             return super().invoke(ctx)
 
-    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
+    def main(self, *args: Any, **more: Any) -> Any:
         """Run the command line and exit."""
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **more)
+        if not more.pop("standalone_mode", True):
+            return super().main(*args, **{**more, "standalone_mode": False})
         try:
-            code = super().main(*args, standalone_mode=False, **more)
+            code = super().main(*args, **{**more, "standalone_mode": False})
             sys.stdout.flush()
         except _UsageError as error:
             message = error.format_message()
-            if message:
+            if message:  # else there was no command at all, and the help stands there already
                 failure.say(f"{message[:1].lower()}{message[1:].rstrip('.')}")
                 self._hint(error)
-            elif error.ctx is not None:  # no command at all: show what there is
-                sys.stderr.write(error.ctx.get_help() + "\n")
             code = failure.Code.USAGE
         except (typer.Abort, KeyboardInterrupt):
             code = 130
@@ -93,26 +91,28 @@ class Commands(TyperGroup):
 
 
 def command(
-    to: typer.Typer, name: str, *, panel: str, tasks_needed: bool = False, **settings: Any
+    to: typer.Typer, name: str, *, panel: str, opened: bool = True, **settings: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the decorated function to *to* as a command."""
+    """Add the decorated function to *to* as a command; not *opened*, its ``app`` is only the name."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(function).parameters
-        added = {**(PLACE if "app" in own else {}), **(FILTERS if "filters" in own else {})}
+        opening = opened and "app" in own
+        added = {**(PLACE if opening else {}), **(FILTERS if "filters" in own else {})}
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
             if "filters" in own:
                 taken = {key: given.pop(key) for key in FILTERS}
                 given["filters"] = {key: value for key, value in taken.items() if value not in (None, [])}
-            if "app" not in own:
+            if not opening:
                 function(**given)
                 return
-            with locate.find(given.pop("app"), given.pop("url"), tasks_needed=tasks_needed) as app:
+            with locate.find(given.pop("app"), given.pop("url")) as app:
                 function(app=app, **given)
 
-        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own.values() if p.name not in ("app", "filters")]
+        replaced = ("app", "filters") if opening else ("filters",)
+        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own.values() if p.name not in replaced]
         parameters = [*kept, *_keywords(added)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}

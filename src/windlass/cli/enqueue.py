@@ -40,7 +40,9 @@ def enqueue(
     timeout: length("--timeout", help_text="What one attempt may take.") = None,  # type: ignore[valid-type]
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A label. Repeatable.")] = None,
     origin: Annotated[str | None, typer.Option("--origin", help="Who or what enqueues it.")] = None,
-    meta: Annotated[str | None, typer.Option("--meta", metavar="JSON", help="A JSON object kept beside the payload.")] = None,
+    meta: Annotated[
+        str | None, typer.Option("--meta", metavar="JSON", help="A JSON object kept beside the payload.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Store a job.

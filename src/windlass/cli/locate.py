@@ -43,9 +43,9 @@ def find(app: str | None, url: str | None, *, tasks_needed: bool = False) -> Win
         raise ConfigurationError("give the app or --url, not both")
     if url is not None and not tasks_needed:
         return Windlass(url)
-    named = app or os.environ.get("WINDLASS_APP") or configured()
-    if named is not None:
-        return load(named)
+    name = named(app)
+    if name is not None:
+        return load(name)
     if tasks_needed:
         raise ConfigurationError(f"no app; {NAME}, set WINDLASS_APP, or `app` in [tool.windlass] of pyproject.toml")
     bare = Windlass()
@@ -53,6 +53,11 @@ def find(app: str | None, url: str | None, *, tasks_needed: bool = False) -> Win
         # Looking must not leave an empty database in whatever folder it was done in.
         raise ConfigurationError(f"no app and no store; {NAME}, or give --url, or set WINDLASS_APP or WINDLASS_URL")
     return bare
+
+
+def named(app: str | None) -> str | None:
+    """Return the application's name: as given, else from the environment, else from the project."""
+    return app or os.environ.get("WINDLASS_APP") or configured()
 
 
 def configured() -> str | None:

@@ -18,7 +18,7 @@ AppName = Annotated[
         "--app",
         "-A",
         metavar="MODULE:APP",
-        help="The application; also as the first word. Default: WINDLASS_APP, else `app` in [tool.windlass].",
+        help="The application; also as the first word. Default: WINDLASS_APP, else `app` in \\[tool.windlass].",
         rich_help_panel="Where",
         show_default=False,
     ),
@@ -66,4 +66,6 @@ FILTERS: dict[str, Any] = {
 def length(*flags: str, help_text: str) -> Any:
     """Return the type of an optional duration."""
     help_text += " 90, 90s, 5m, 2h, 1d."
-    return Annotated[float | None, typer.Option(*flags, metavar="DURATION", parser=duration, help=help_text, show_default=False)]
+    return Annotated[
+        float | None, typer.Option(*flags, metavar="DURATION", parser=duration, help=help_text, show_default=False)
+    ]

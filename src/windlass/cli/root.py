@@ -8,10 +8,10 @@ from windlass import __version__
 from windlass.cli import bench, change, enqueue, flow, jobs, later, status, store, watch, work
 from windlass.cli.command import Commands
 
-HELP = """Run, look at and manage durable background jobs.
+HELP = r"""Run, look at and manage durable background jobs.
 
 Name the application as `--app module:attribute`, as the first word after the command, by WINDLASS_APP, or as `app` in
-[tool.windlass] of pyproject.toml. Commands that need none of your code also take `--url sqlite:///jobs.db`.
+\[tool.windlass] of pyproject.toml. Commands that need none of your code also take `--url sqlite:///jobs.db`.
 
 Exit codes: 0 done; 1 the thing asked about failed or was refused; 2 wrong usage; 3 the store cannot be reached or used;
 4 no such job.
@@ -36,7 +36,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
 @cli.callback()
 def root(
     *,
-    version: Annotated[  # noqa: ARG001 - done by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

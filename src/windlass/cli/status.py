@@ -10,8 +10,8 @@ from windlass.cli import output
 from windlass.cli.command import command
 from windlass.cli.options import Json
 from windlass.cli.values import duration
-from windlass.report import Numbers, as_json
 from windlass.job import Status
+from windlass.report import Numbers, as_json
 
 PANEL = "Look"
 NUMBERS = tuple(f">{status}" for status in Status)
@@ -28,7 +28,10 @@ def status(
     app: Windlass,
     *,
     window: Annotated[
-        float, typer.Option("--window", metavar="DURATION", parser=duration, help="Look this far back for the rate; at most 1h.")
+        float,
+        typer.Option(
+            "--window", metavar="DURATION", parser=duration, help="Look this far back for the rate; at most 1h."
+        ),
     ] = 60.0,
     as_json: Json = False,
 ) -> None:

@@ -25,7 +25,9 @@ def add(cli: typer.Typer) -> None:
 def migrate(
     app: Windlass,
     *,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 if there is something to do.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit with 1 if there is something to do.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Create the store's schema, or bring it up to date."""
@@ -66,6 +68,6 @@ def doctor(app: Windlass, *, as_json: Json = False) -> None:
     if as_json:
         output.json(found)
     else:
-        output.table(("", "what", "value", "advice"), [(f.level, f.name, f.value, f.advice) for f in found])
+        output.table(("level", "what", "value", "advice"), [(f.level, f.name, f.value, f.advice) for f in found])
     if any(f.level == "error" for f in found):
         raise typer.Exit(Code.FAILED)
