@@ -44,6 +44,13 @@ class End(StrEnum):
     """Anything else."""
 
 
+class Message(msgspec.Struct, frozen=True):
+    """What a process says on its line."""
+
+    files: list[str] = []
+    snapshot: dict[str, Any] = {}
+
+
 class Member:
     """A worker process under supervision."""
 
@@ -128,10 +135,13 @@ class Member:
             self._hang_up()  # closed at the other end; it would be readable for ever
         *lines, self._buffer = self._buffer.split(b"\n")
         for said in lines:
-            message = msgspec.json.decode(said)
-            self.files += message.get("files", ())
-            if "snapshot" in message:
-                self.snapshot, self._heard = message["snapshot"], time.monotonic()
+            try:
+                message = msgspec.json.decode(said, type=Message)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # a handler wrote to a descriptor that was not its own
+            self.files += message.files
+            if message.snapshot:
+                self.snapshot, self._heard = message.snapshot, time.monotonic()
                 self.ready = self.was_ready = True
 
     def reap(self) -> End | None:
