@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from windlass.cli import failure, locate
 from windlass.cli.options import FILTERS, PLACE
+from windlass.errors import WindlassError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,8 +62,11 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with failure.reported():
+        try:
             return super().invoke(ctx)
+        except WindlassError as error:
+            failure.say(error)
+            raise typer.Exit(failure.code_of(error)) from error
 
     def main(self, *args: Any, **more: Any) -> Any:
         """Run the command line and exit."""

@@ -13,11 +13,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-import typer
 
 from windlass.errors import (
     ConfigurationError,
@@ -25,11 +21,7 @@ from windlass.errors import (
     NotSupportedError,
     StoreError,
     TaskError,
-    WindlassError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Code(IntEnum):
@@ -62,13 +54,3 @@ def say(message: object) -> None:
     """Tell what is wrong, in one line."""
     # Straight to the stream: errors must come out whole, whatever the terminal is.
     sys.stderr.write(f"error: {' '.join(str(message).split())}\n")
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turn what is expected to go wrong into one line and an exit code."""
-    try:
-        yield
-    except WindlassError as error:
-        say(error)
-        raise typer.Exit(code_of(error)) from error

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +39,8 @@ def watch(
     """
     interval = max(0.05, interval)
     if job_id is None:
-        _watch_store(app, interval, as_json=as_json)
+        with suppress(KeyboardInterrupt):
+            _watch_store(app, interval, as_json=as_json)
     else:
         _watch_job(app, job_id, interval, as_json=as_json)
 
