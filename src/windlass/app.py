@@ -9,13 +9,12 @@ import re
 import threading
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
 
 from windlass import codec, lifecycle
 from windlass.client import Client
-from windlass.context import Context
 from windlass.errors import (
     ClosedError,
     DuplicateTaskError,
@@ -27,14 +26,14 @@ from windlass.errors import (
 )
 from windlass.lifecycle import Settlement
 from windlass.settings import resolve
-from windlass.task import AnyTask, Decorator, Draft, LaneName, Task, options
+from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, Task, TaskOptions, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from windlass.backoff import Backoff
+    from windlass.context import Context
     from windlass.drivers.base import Transaction
     from windlass.events import Event
     from windlass.job import Job, Record
@@ -72,7 +71,7 @@ class Windlass(Client):
     Durations are ``timedelta`` or seconds. Nothing is opened before first use.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         url: str | None = None,
         *,
@@ -125,7 +124,7 @@ class Windlass(Client):
         safe = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", self.settings.url)
         return f"<Windlass {safe}, {len(self._tasks)} tasks>"
 
-    def __enter__(self) -> Windlass:
+    def __enter__(self) -> Self:
         """Return the application; it is closed at the end of the block."""
         return self
 
@@ -166,7 +165,7 @@ class Windlass(Client):
         raw: bool = False,
         replace: bool = False,
     ) -> Decorator: ...
-    def task(self, function: Callable[..., Any] | None = None, /, *, replace: bool = False, **given: Any) -> Any:
+    def task(self, function: Callable[..., Any] | None = None, /, **given: Any) -> Any:
         """Register a function as a task: ``@app.task`` or ``@app.task(queue="mail", max_attempts=5)``.
 
         Its name is its ``__qualname__`` unless given; ``aliases`` are other names under which its jobs are taken, for
@@ -183,12 +182,21 @@ class Windlass(Client):
         def decorate(target: Callable[..., Any]) -> AnyTask:
             return self._add(Task(target, host=self, **given), replace=replace)
 
+        replace = given.pop("replace", False)
         return decorate if function is None else decorate(function)
 
-    def register(self, name: str, function: Callable[..., Any], *, replace: bool = False, **given: Any) -> AnyTask:
+    def register(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        raw: bool = False,
+        replace: bool = False,
+        **given: Unpack[TaskOptions],
+    ) -> AnyTask:
         """Register a function as a task without the decorator; takes the options of :meth:`task`."""
         target = function.function if isinstance(function, Task) else function
-        return self._add(Task(target, host=self, name=name, **given), replace=replace)
+        return self._add(Task(target, host=self, name=name, raw=raw, **given), replace=replace)
 
     def unregister(self, name: str) -> None:
         """Forget a task; its waiting jobs stay pending for workers that know it.
@@ -204,7 +212,9 @@ class Windlass(Client):
                 self._aliases.pop(alias, None)
             self.registry_version += 1
 
-    def handler(self, kind: type, *, name: str | None = None, replace: bool = False, **given: Any) -> Any:
+    def handler(
+        self, kind: type, *, name: str | None = None, replace: bool = False, **given: Unpack[TaskOptions]
+    ) -> Callable[[Hook], Hook]:
         """Register the handler of a payload type: ``@app.handler(SendWelcomeEmail)``.
 
         The type is a dataclass, ``msgspec.Struct`` or pydantic model; its class name is the task's name, its fields are
@@ -212,23 +222,25 @@ class Windlass(Client):
         """
         payload_type(kind)
 
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            self._add(Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given), replace=replace)
+        def decorate(function: Hook) -> Hook:
+            self._add(
+                Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given), replace=replace
+            )
             return function
 
         return decorate
 
-    def dispatch(self, payload: Any, **given: Any) -> Job:
+    def dispatch(self, payload: Any, *, connection: Any = None, **given: Unpack[EnqueueOptions]) -> Job:
         """Enqueue a typed payload for its handler; takes the options of ``task.using``."""
-        return self.enqueue_draft(self._dispatched(payload, given), connection=given.get("connection"))
+        return self.enqueue_draft(self._dispatched(payload, given), connection=connection)
 
-    async def adispatch(self, payload: Any, **given: Any) -> Job:
+    async def adispatch(self, payload: Any, *, connection: Any = None, **given: Unpack[EnqueueOptions]) -> Job:
         """Await :meth:`dispatch`."""
-        return await self.aenqueue_draft(self._dispatched(payload, given), connection=given.get("connection"))
+        return await self.aenqueue_draft(self._dispatched(payload, given), connection=connection)
 
-    def _dispatched(self, payload: Any, given: dict[str, Any]) -> Draft:
+    def _dispatched(self, payload: Any, given: EnqueueOptions) -> Draft[Any]:
         name = payload_type(type(payload)).__name__
-        chosen = options(**{key: value for key, value in given.items() if key != "connection"})
+        chosen = options(**given)
         return Draft(name, host=self, options=chosen, arguments=payload)
 
     def _add(self, task: AnyTask, *, replace: bool) -> AnyTask:
@@ -300,13 +312,11 @@ class Windlass(Client):
             raise NotSupportedError(
                 f"the {self._driver.name} store has no transactions; use SQLite or another SQL store for exactly-once"
             )
-        assert record is not None  # noqa: S101 - a detached context never comes here
+        assert record is not None
         with self.driver.transaction(connection) as inner:
             transaction = AttemptTransaction(self, inner, record)
             yield transaction
-            inner.settle(
-                Settlement(record, lifecycle.succeed(record, transaction.encoded), self.driver.now())
-            )
+            inner.settle(Settlement(record, lifecycle.succeed(record, transaction.encoded), self.driver.now()))
         context.ended = True
 
     # ------------------------------------------------------------------ working
@@ -391,9 +401,9 @@ def payload_type(kind: type) -> type:
     Raises:
         SignatureError: it is not a dataclass, ``msgspec.Struct`` or pydantic model.
     """
-    if isinstance(kind, type) and (
-        dataclasses.is_dataclass(kind) or issubclass(kind, msgspec.Struct) or hasattr(kind, "model_validate")
-    ):
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "model_validate"):
+        return kind
+    if inspect.isclass(kind) and issubclass(kind, msgspec.Struct):
         return kind
     raise SignatureError(f"{kind!r} cannot be a payload: use a dataclass, a msgspec.Struct or a pydantic model")
 
@@ -413,7 +423,7 @@ class AttemptTransaction:
         """Run a statement of the handler's own; returns the store's cursor."""
         return self._inner.execute(statement, parameters)
 
-    def enqueue(self, draft: Draft) -> Job:
+    def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child, ``task.job(...)``, that appears if and when the block commits."""
         return self._app.wrap(self._inner.insert([self._app.new_job(draft)])[0])
 
@@ -421,4 +431,3 @@ class AttemptTransaction:
         """Set the job's result: the handler's own return value comes too late."""
         limit = self._app.settings.payload_limit
         self.encoded = codec.encode(value, task=self._record.task, what="result", limit=limit)
-

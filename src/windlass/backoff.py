@@ -42,7 +42,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """``delay`` × failures: 30 s, 60 s, 90 s, …"""
+    """``delay`` × failures: 30 s, 60 s, 90 s and so on."""
 
     delay: Duration
     cap: Duration | None = None

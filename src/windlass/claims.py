@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from windlass import codec, failures, lifecycle
 from windlass.backoff import wait
@@ -74,9 +74,7 @@ class Claim:
         else:
             pause = seconds(delay, name="delay")
         most = self._app.max_attempts_of(self._record)
-        self._settle(
-            lifecycle.fail(self._record, failures.encode(failure), max_attempts=most, delay=pause, now=now)
-        )
+        self._settle(lifecycle.fail(self._record, failures.encode(failure), max_attempts=most, delay=pause, now=now))
 
     def release(self) -> None:
         """Give the job back; counts nothing.
@@ -101,11 +99,11 @@ class Claim:
         if self._app.driver.exchange(Turn(worker=self._holder, settlements=[settlement])).refused:
             raise LeaseLostError(self._record.id, self._record.lease)
 
-    def __enter__(self) -> Claim:
+    def __enter__(self) -> Self:
         """Return the claim."""
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Settle what the block has not."""
         if not self._open:
             return

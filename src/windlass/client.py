@@ -10,7 +10,8 @@ import os
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import msgspec
 
@@ -30,9 +31,9 @@ from windlass.errors import (
 from windlass.events import Hub, JobCancelled, JobEnqueued, LogSubscriber, QueuePaused, QueueResumed
 from windlass.job import FINISHED, Attempt, Failure, Job, NewJob, Outcome, Record, Status
 from windlass.offload import offload, run_blocking
-from windlass.report import Done, Page, Queue, Stats, Throughput, Why, explain
+from windlass.report import Count, Done, Page, Queue, Stats, Throughput, Why, explain
 from windlass.settings import check_name
-from windlass.task import Draft, Options, options
+from windlass.task import Draft, EnqueueOptions, Options, options
 from windlass.times import Duration, instant, moment, seconds
 
 if TYPE_CHECKING:
@@ -46,7 +47,22 @@ if TYPE_CHECKING:
     from windlass.settings import Settings
     from windlass.task import AnyTask
 
-T = TypeVar("T")
+
+class Filters(TypedDict, total=False):
+    """Which jobs: the filters of :meth:`Client.jobs`; every given one must match."""
+
+    status: str | Status | Collection[str | Status] | None
+    queue: str | None
+    task: str | None
+    tag: str | None
+    origin: str | None
+    batch: int | None
+    worker: str | None
+    error: str | type[BaseException] | None
+    created_after: datetime | None
+    created_before: datetime | None
+    started_before: datetime | None
+
 
 PAGE = 50
 LARGEST_PAGE = 1000
@@ -70,6 +86,7 @@ class Client:
         self._driver: Driver = connect(settings)
         self._opened = False
         self._closed = False
+        self._ignores_connections = False
         self._opening = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._executor_pid = 0
@@ -100,6 +117,16 @@ class Client:
             self._executor = ThreadPoolExecutor(8, thread_name_prefix="windlass-client")
             self._executor_pid = os.getpid()
         return self._executor
+
+    @contextmanager
+    def swapped(self, driver: Driver) -> Iterator[None]:
+        """Use another, open driver for a block; ``connection=`` is ignored meanwhile. For tests."""
+        before = self._driver, self._opened, self._ignores_connections
+        self._driver, self._opened, self._ignores_connections = driver, True, True
+        try:
+            yield
+        finally:
+            self._driver, self._opened, self._ignores_connections = before
 
     def close(self) -> None:
         """Let go of the store. Afterwards every operation raises ``ClosedError``; closing again does nothing."""
@@ -143,7 +170,7 @@ class Client:
 
     # ------------------------------------------------------------------ enqueue
 
-    def new_job(self, draft: Draft) -> NewJob:
+    def new_job(self, draft: Draft[Any]) -> NewJob:
         """Resolve a draft: call before task before application."""
         task, given = self.find_task(draft.task), draft.options
         most = given.max_attempts or (task.max_attempts if task else None)
@@ -171,15 +198,15 @@ class Client:
             meta=meta,
         )
 
-    def enqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job:
+    def enqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
         """Store one draft."""
         return self._insert([self.new_job(draft)], connection)[0]
 
-    async def aenqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job:
+    async def aenqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
         """Await :meth:`enqueue_draft`; a ``connection`` stays on the caller's loop."""
         return (await self._ainsert([self.new_job(draft)], connection))[0]
 
-    def enqueue(  # noqa: PLR0913
+    def enqueue(
         self,
         name: str,
         payload: Any = None,
@@ -221,41 +248,13 @@ class Client:
         )
         return self.enqueue_draft(self._named(name, payload, given), connection=connection)
 
-    async def aenqueue(  # noqa: PLR0913
-        self,
-        name: str,
-        payload: Any = None,
-        *,
-        delay: Duration | None = None,
-        run_at: datetime | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        max_attempts: int | None = None,
-        timeout: Duration | None = None,
-        tags: Sequence[str] | None = None,
-        origin: str | None = None,
-        meta: Mapping[str, Any] | None = None,
-        unique: Any = None,
-        idempotency_key: str | None = None,
-        connection: Any = None,
+    async def aenqueue(
+        self, name: str, payload: Any = None, *, connection: Any = None, **given: Unpack[EnqueueOptions]
     ) -> Job:
         """Await :meth:`enqueue`; ``connection`` must be an async one and is used on this loop."""
-        given = options(
-            delay=delay,
-            run_at=run_at,
-            queue=queue,
-            priority=priority,
-            max_attempts=max_attempts,
-            timeout=timeout,
-            tags=tags,
-            origin=origin,
-            meta=meta,
-            unique=unique,
-            idempotency_key=idempotency_key,
-        )
-        return await self.aenqueue_draft(self._named(name, payload, given), connection=connection)
+        return await self.aenqueue_draft(self._named(name, payload, options(**given)), connection=connection)
 
-    def _named(self, name: str, payload: Any, given: Options) -> Draft:
+    def _named(self, name: str, payload: Any, given: Options) -> Draft[Any]:
         check_name("a task's name", name)
         task = self.find_task(name)
         raw = task is not None and task.codec.raw
@@ -266,15 +265,15 @@ class Client:
             raise PayloadError(f"the payload of task {name!r} must be a JSON object of named parameters", task=name)
         return Draft(name, host=self, options=given, payload=encoded)
 
-    def enqueue_many(self, drafts: Iterable[Draft], *, connection: Any = None) -> list[Job]:
+    def enqueue_many(self, drafts: Iterable[Draft[Any]], *, connection: Any = None) -> list[Job]:
         """Store many jobs, ``task.job(...)`` each: all or none on SQL stores. Returns them in order."""
         return self._insert([self.new_job(self._checked(draft)) for draft in drafts], connection)
 
-    async def aenqueue_many(self, drafts: Iterable[Draft], *, connection: Any = None) -> list[Job]:
+    async def aenqueue_many(self, drafts: Iterable[Draft[Any]], *, connection: Any = None) -> list[Job]:
         """Await :meth:`enqueue_many`."""
         return await self._ainsert([self.new_job(self._checked(draft)) for draft in drafts], connection)
 
-    def _checked(self, draft: Draft) -> Draft:
+    def _checked(self, draft: Draft[Any]) -> Draft[Any]:
         if not isinstance(draft, Draft):
             raise TypeError(f"enqueue_many takes task.job(...) values, not {draft!r}")
         return draft
@@ -282,7 +281,7 @@ class Client:
     def _insert(self, jobs: list[NewJob], connection: Any) -> list[Job]:
         if not jobs:
             return []
-        if connection is None:
+        if connection is None or self._ignores_connections:
             records = self.driver.insert(jobs)
         else:
             records = insert_on(self.driver, connection, jobs)
@@ -291,7 +290,7 @@ class Client:
     async def _ainsert(self, jobs: list[NewJob], connection: Any) -> list[Job]:
         if not jobs:
             return []
-        if connection is None:
+        if connection is None or self._ignores_connections:
             records = await run_blocking(self.executor, lambda: self.driver.insert(jobs))
         else:
             records = await ainsert_on(self.driver, connection, jobs)
@@ -316,7 +315,7 @@ class Client:
             raise TypeError("get() takes an id or key=, one of them")
         record = self.driver.get(_job_id(job_id)) if key is None else self.driver.by_key(key)
         if record is None:
-            raise JobNotFoundError(key if job_id is None else job_id)
+            raise JobNotFoundError(job_id if job_id is not None else str(key))
         return self.wrap(record)
 
     aget = offload(get)
@@ -343,7 +342,7 @@ class Client:
 
     ajoin = offload(join)
 
-    def retry(  # noqa: PLR0913
+    def retry(
         self,
         job_id: int,
         *,
@@ -455,7 +454,7 @@ class Client:
 
     # ------------------------------------------------------------------ many jobs
 
-    def jobs(  # noqa: PLR0913
+    def jobs(
         self,
         *,
         status: str | Status | Collection[str | Status] | None = None,
@@ -493,31 +492,12 @@ class Client:
 
     ajobs = offload(jobs)
 
-    def count(  # noqa: PLR0913
-        self,
-        *,
-        status: str | Status | Collection[str | Status] | None = None,
-        queue: str | None = None,
-        task: str | None = None,
-        tag: str | None = None,
-        origin: str | None = None,
-        batch: int | None = None,
-        worker: str | None = None,
-        error: str | type[BaseException] | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        started_before: datetime | None = None,
-    ) -> int:
-        """Count matching jobs: a ``Count``, an ``int`` with ``.exact``.
+    def count(self, /, **filters: Unpack[Filters]) -> Count:
+        """Count the jobs that match the filters of :meth:`jobs`: an ``int`` with ``.exact``.
 
         By status, queue and task it is read from counters; other filters are exact up to 10,000 and stop there.
         """
-        which = self._filter(
-            status=status, queue=queue, task=task, tag=tag, origin=origin, batch=batch, worker=worker, error=error,
-            created_after=created_after, created_before=created_before, started_before=started_before,
-        )  # fmt: skip
-        from windlass.report import Count
-
+        which = self._filter(**filters)
         number = self.driver.count(which, most=COUNTED)
         counters_only = which == Filter(statuses=which.statuses, queue=which.queue, task=which.task)
         return Count(number) if counters_only or number <= COUNTED else Count(COUNTED, exact=False)
@@ -526,12 +506,13 @@ class Client:
 
     def retry_many(
         self,
+        /,
         *,
         ids: Collection[int] | None = None,
         mode: RetryMode = "reset",
         delay: Duration = 0,
         force: bool = False,
-        **filters: Any,
+        **filters: Unpack[Filters],
     ) -> Done:
         """Retry jobs by ``ids`` or by the filters of :meth:`jobs`; one that is refused does not stop the others."""
         decide = self._retrying(mode, seconds(delay, name="delay"), force=force)
@@ -539,13 +520,13 @@ class Client:
 
     aretry_many = offload(retry_many)
 
-    def cancel_many(self, *, ids: Collection[int] | None = None, **filters: Any) -> Done:
+    def cancel_many(self, /, *, ids: Collection[int] | None = None, **filters: Unpack[Filters]) -> Done:
         """Cancel jobs by ``ids`` or by the filters of :meth:`jobs`."""
         return self._change_many(ids, filters, _cancel)
 
     acancel_many = offload(cancel_many)
 
-    def delete_many(self, *, ids: Collection[int] | None = None, **filters: Any) -> Done:
+    def delete_many(self, /, *, ids: Collection[int] | None = None, **filters: Unpack[Filters]) -> Done:
         """Delete jobs by ``ids`` or by the filters of :meth:`jobs`."""
         return self._change_many(ids, filters, lambda record, _: lifecycle.delete(record))
 
@@ -554,13 +535,12 @@ class Client:
     def _change_many(
         self,
         ids: Collection[int] | None,
-        filters: Mapping[str, Any],
+        filters: Filters,
         decide: Callable[[Record, float], Transition],
         *,
         failed_ok: bool = False,
     ) -> Done:
-        filters = {name: value for name, value in filters.items() if value is not None}
-        if (ids is None) == (not filters):
+        if (ids is None) == all(value is None for value in filters.values()):
             raise TypeError("give ids= or filters, one of them")
         if not failed_ok and filters.get("status") == "failed":
             raise ConfigurationError("'failed' is ambiguous here: say status='retrying' or status='dead'")
@@ -578,7 +558,7 @@ class Client:
                     done.append(changed.job_id)
         return Done(done, refused)
 
-    def _batches(self, ids: Collection[int] | None, filters: Mapping[str, Any]) -> Iterator[list[int]]:
+    def _batches(self, ids: Collection[int] | None, filters: Filters) -> Iterator[list[int]]:
         if ids is not None:
             listed = [_job_id(job_id) for job_id in dict.fromkeys(ids)]
             for start in range(0, len(listed), BULK):
@@ -590,7 +570,7 @@ class Client:
             before = records[-1].id
             yield [record.id for record in records]
 
-    def _filter(  # noqa: PLR0913
+    def _filter(
         self,
         *,
         status: str | Status | Collection[str | Status] | None = None,
@@ -607,7 +587,11 @@ class Client:
     ) -> Filter:
         if isinstance(error, type):
             cls = error
-            error = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+            error = (
+                cls.__qualname__
+                if cls.__module__ in ("builtins", "__main__")
+                else f"{cls.__module__}.{cls.__qualname__}"
+            )
         known = self.find_task(task) if task is not None else None
         return Filter(
             statuses=_statuses(status),
@@ -797,7 +781,7 @@ class Client:
     def _claimable(self, queue: str, tasks: Collection[str] | None) -> tuple[str, ...]:
         if tasks is None:
             return tuple({tally.task for tally in self.driver.tallies() if tally.queue == queue})
-        names = []
+        names: list[str] = []
         for name in tasks:
             task = self.find_task(name)
             names.extend((task.name, *task.aliases) if task is not None else (name,))
@@ -814,9 +798,7 @@ def _job_id(value: Any) -> int:
     return value if -(1 << 63) <= value < 1 << 63 else 0
 
 
-def _statuses(
-    status: str | Status | Collection[str | Status] | None, *, purge: bool = False
-) -> tuple[Status, ...]:
+def _statuses(status: str | Status | Collection[str | Status] | None, *, purge: bool = False) -> tuple[Status, ...]:
     if status is None:
         return ()
     names: Iterable[str | Status] = (status,) if isinstance(status, str) else status

@@ -6,6 +6,7 @@ pydantic models go through their own validators. Never pickle.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KINDS = inspect.Parameter
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _encode_other(value: Any) -> Any:
@@ -113,7 +118,7 @@ class Codec:
                 continue
             kind = kind | None if parameter.default is None and kind is not Any else kind
             default = parameter.default
-            factory = msgspec.field(default_factory=lambda default=default: default)
+            factory = msgspec.field(default_factory=functools.partial(_same, default))
             fields.append((parameter.name, kind, factory))
         self.names = tuple(field[0] for field in fields)
         name = f"{self.task} arguments"

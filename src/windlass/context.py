@@ -12,6 +12,7 @@ from windlass.errors import NotSupportedError, NotYetError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from windlass.job import Job, Record
     from windlass.task import Draft
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
 class Host(Protocol):
     """What a context needs of the application and worker behind it."""
 
-    def wrap(self, record: Record) -> Job: ...
-    def enqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job: ...
-    def attempt_transaction(self, context: Context, connection: Any) -> AbstractContextManager[AttemptTransaction]: ...
+    def wrap(self, record: Record) -> Job:
+        """Show a record as a job."""
+
+    def enqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
+        """Store a draft."""
+
+    def attempt_transaction(self, context: Context, connection: Any) -> AbstractContextManager[AttemptTransaction]:
+        """Open the transaction that ends the attempt."""
 
 
 class AttemptTransaction(Protocol):
@@ -33,7 +39,7 @@ class AttemptTransaction(Protocol):
     def execute(self, statement: str, parameters: Any = ()) -> Any:
         """Run a statement of the handler's own in the transaction."""
 
-    def enqueue(self, draft: Draft) -> Job:
+    def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child that appears if and when the transaction commits."""
 
     def result(self, value: Any) -> None:
@@ -122,7 +128,7 @@ class Context:
         if not self.detached:
             raise NotYetError("ctx.log() is not built yet")
 
-    def enqueue(self, draft: Draft) -> Job:
+    def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child, ``task.job(...)``; inside ``transaction()`` it belongs to that."""
         if self.transaction_ is not None:
             return self.transaction_.enqueue(draft)
@@ -170,14 +176,17 @@ class _TransactionBlock:
         self._context.transaction_ = transaction
         return transaction
 
-    def __exit__(self, *error: Any) -> bool | None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
         self._context.transaction_ = None
-        return self._inner.__exit__(*error)
+        return self._inner.__exit__(kind, error, trace)
 
     # SQLite has no async interface; the block is short by design, and runs on the handlers' own loop.
     async def __aenter__(self) -> AttemptTransaction:
         return self.__enter__()
 
-    async def __aexit__(self, *error: Any) -> bool | None:
-        return self.__exit__(*error)
-
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self.__exit__(kind, error, trace)

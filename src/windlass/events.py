@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from windlass.job import Failure, Job
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from windlass.job import Failure, Job
 
 log = logging.getLogger(__name__)
 

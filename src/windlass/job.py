@@ -7,15 +7,13 @@ somebody looks. ``NewJob`` is one that has no id yet.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from windlass.times import moment
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 _decode = msgspec.json.decode
 
@@ -170,9 +168,14 @@ class Holder(Protocol):
 
     default_max_attempts: int
 
-    def get(self, job_id: int) -> Job: ...
-    def history(self, job_id: int) -> list[Attempt]: ...
-    def join(self, job_id: int, *, timeout: Any = None) -> Any: ...
+    def get(self, job_id: int) -> Job:
+        """Return a job."""
+
+    def history(self, job_id: int) -> list[Attempt]:
+        """Return its attempts."""
+
+    def join(self, job_id: int, *, timeout: Any = None) -> Any:
+        """Wait for its end."""
 
 
 class Job:
@@ -184,6 +187,8 @@ class Job:
 
     __slots__ = ("_holder", "_record", "created")
 
+    _record: Record
+    _holder: Holder | None
     created: bool
     """False when a unique enqueue returned a job that was there already."""
 

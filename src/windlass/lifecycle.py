@@ -142,10 +142,8 @@ def succeed(record: Record, result: bytes | None = None) -> Transition:
 def fail(record: Record, error: bytes, *, max_attempts: int, delay: float, now: float) -> Transition:
     """The attempt failed: try again after *delay* seconds, or dead when no try is left."""
     failures = record.failures + 1
-    if failures >= max_attempts:
-        status = Status.DEAD
-    else:
-        status = Status.RETRYING if delay > 0 else Status.PENDING
+    again = Status.RETRYING if delay > 0 else Status.PENDING
+    status = Status.DEAD if failures >= max_attempts else again
     return Transition(
         move=Move.FAIL,
         status=status,

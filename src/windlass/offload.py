@@ -20,7 +20,8 @@ class Offloads(Protocol):
     """An object with a pool for its blocking calls."""
 
     @property
-    def executor(self) -> Executor: ...
+    def executor(self) -> Executor:
+        """Return the pool."""
 
 
 O = TypeVar("O", bound=Offloads)  # noqa: E741 - the owner

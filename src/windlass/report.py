@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Count(int):
 
     exact: bool
 
-    def __new__(cls, number: int, *, exact: bool = True) -> Count:
+    def __new__(cls, number: int, *, exact: bool = True) -> Self:
         """Make one."""
         count = super().__new__(cls, number)
         count.exact = exact

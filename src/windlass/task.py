@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from collections.abc import Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    overload,
+)
 
 import msgspec
 
@@ -15,7 +28,7 @@ from windlass.settings import check_name
 from windlass.times import Duration, instant, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from datetime import datetime
 
     from windlass.backoff import Backoff
@@ -28,12 +41,50 @@ LaneName: TypeAlias = Literal["async", "thread", "process"]
 LANES: tuple[LaneName, ...] = ("async", "thread", "process")
 
 
+class TaskOptions(TypedDict, total=False):
+    """The options of ``app.task``, for the calls that pass them on."""
+
+    aliases: Sequence[str]
+    queue: str | None
+    priority: int
+    max_attempts: int | None
+    backoff: Backoff | Duration | None
+    timeout: Duration | None
+    lane: LaneName | None
+    unique: Any
+    limit: Any
+    tags: Sequence[str]
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] | None
+    discard_on: type[BaseException] | tuple[type[BaseException], ...] | None
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """The options of an enqueue, for the calls that pass them on."""
+
+    delay: Duration | None
+    run_at: datetime | None
+    queue: str | None
+    priority: int | None
+    max_attempts: int | None
+    timeout: Duration | None
+    tags: Sequence[str] | None
+    origin: str | None
+    meta: Mapping[str, Any] | None
+    unique: Any
+    idempotency_key: str | None
+
+
 class TaskHost(Protocol):
     """What a task needs of its application."""
 
-    def new_job(self, draft: Draft) -> NewJob: ...
-    def enqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job: ...
-    async def aenqueue_draft(self, draft: Draft, *, connection: Any = None) -> Job: ...
+    def new_job(self, draft: Draft[Any]) -> NewJob:
+        """Resolve a draft."""
+
+    def enqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
+        """Store a draft."""
+
+    async def aenqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
+        """Await :meth:`enqueue_draft`."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +101,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     meta: Mapping[str, Any] | None = None
 
 
-def options(  # noqa: PLR0913 - the options are what they are
+def options(
     *,
     delay: Duration | None = None,
     run_at: datetime | None = None,
@@ -89,16 +140,20 @@ def options(  # noqa: PLR0913 - the options are what they are
     )
 
 
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def check_priority(value: int) -> int:
     """Check a priority: a whole number that fits 16 bits."""
-    if isinstance(value, bool) or not isinstance(value, int) or not -32768 <= value <= 32767:
+    if not _whole(value) or not -32768 <= value <= 32767:
         raise ConfigurationError(f"priority must be a whole number from -32768 to 32767, not {value!r}")
     return value
 
 
 def check_attempts(value: int) -> int:
     """Check a number of tries: at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not _whole(value) or value < 1:
         raise ConfigurationError(f"max_attempts must be a whole number of at least 1, not {value!r}")
     return value
 
@@ -172,7 +227,7 @@ class Task(Generic[P, R]):
     Calling it runs it here and now and stores nothing; ``enqueue`` stores a job.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         function: Callable[..., R],
         *,
@@ -268,7 +323,7 @@ class Task(Generic[P, R]):
         """Await :meth:`enqueue`."""
         return await self.host.aenqueue_draft(self.draft(args, kwargs, _NOTHING))
 
-    def using(  # noqa: PLR0913
+    def using(
         self,
         *,
         delay: Duration | None = None,

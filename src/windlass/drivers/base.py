@@ -16,18 +16,19 @@ Errors of the store's own library never leave a driver: they become ``StoreError
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 
 from windlass.job import Record, Status
+from windlass.lifecycle import Settlement, Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator
     from contextlib import AbstractContextManager
 
     from windlass.job import NewJob
-    from windlass.lifecycle import Settlement, Transition
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -282,8 +283,10 @@ class Driver(Protocol):
         """Return the workers that live, and those lost or stopped within the last hour."""
 
     def bury(self, gone: Sequence[str] = (), *, overdue: bool = True) -> list[str]:
-        """Declare workers lost: those named in *gone*, and with *overdue* all whose last beat is older than their
-        ``lost_after``. Return their ids; from here on their beats and claims are refused."""
+        """Declare workers lost and return their ids; from here on their beats and claims are refused.
+
+        Those named in *gone*, and with *overdue* all whose last beat is older than their ``lost_after``.
+        """
 
     def orphans(self, limit: int) -> list[Record]:
         """Return running jobs whose worker is lost, stopped or unknown, or whose own deadline has passed."""
@@ -293,7 +296,7 @@ class Driver(Protocol):
     def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
         """Read each job, ask *decide* and write its answer, atomically for each job; rings where work appears."""
 
-    def pause(self, kind: str, name: str, paused: bool) -> None:
+    def pause(self, kind: str, name: str, paused: bool) -> None:  # noqa: FBT001
         """Pause or resume a ``"queue"`` or ``"task"`` for everybody, durably."""
 
     def pauses(self) -> set[tuple[str, str]]:
@@ -334,8 +337,10 @@ class Driver(Protocol):
     # ------------------------------------------------------------------ exactly once
 
     def transaction(self, connection: Any = None) -> AbstractContextManager[Transaction]:
-        """Open a transaction on the store's own database, or go on with the caller's; commits at the end of the block,
-        or rolls back."""
+        """Open a transaction on the store's own database, or go on with the caller's.
+
+        It commits at the end of the block, or rolls back.
+        """
 
     # ------------------------------------------------------------------ looking after it
 

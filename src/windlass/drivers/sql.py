@@ -7,10 +7,10 @@ transaction decides: nothing is committed that the caller has begun.
 from __future__ import annotations
 
 import inspect
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
 
     from windlass.drivers.base import Driver

@@ -96,7 +96,7 @@ def _serve(module: str, qualname: str, name: str, record: Record) -> tuple[str, 
 
 def _call(task: AnyTask, app: Windlass | None, context: Context) -> Any:
     with context.entered():
-        assert context.record is not None  # noqa: S101 - made with one
+        assert context.record is not None
         named = task.codec.decode(context.record.payload)
         if task.codec.context_place is not None:
             named[task.codec.context_name] = context

@@ -147,8 +147,8 @@ class Execution:
             crash = failures.encode(failures.describe(error, Kind.CRASH))
             return lifecycle.lose(record, crash, max_crashes=self.app.settings.max_crashes)
         kind = Kind.PAYLOAD if isinstance(error, PayloadError) and error.task == self.task.name else Kind.ERROR
-        delay = error.after if isinstance(error, Retry) else None
-        return self._failed(error, failures.describe(error, kind), delay, now)
+        after = error.after if isinstance(error, Retry) else None
+        return self._failed(error, failures.describe(error, kind), after, now)
 
     def _succeeded(self, result: Any, now: float) -> Transition:
         if result is None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from windlass.app import Windlass
+    from windlass.job import Status
 
 RESCUE = 1.0
 RETENTION = 30.0
@@ -80,7 +81,7 @@ class Maintenance:
             if len(rescued) < rescuer.BATCH:
                 return
 
-    def _purge(self, kept: dict[object, float]) -> None:
+    def _purge(self, kept: dict[Status, float]) -> None:
         for _ in range(SLICES):
-            if self._app.driver.purge(kept, SLICE) < SLICE:  # type: ignore[arg-type]
+            if self._app.driver.purge(kept, SLICE) < SLICE:
                 return

@@ -37,7 +37,7 @@ class Child:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         # Not multiprocessing.Process: at exit it would wait for children that wait for us.
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-c", f"from windlass.worker.child import main; main({theirs.fileno()}, {os.getpid()})"],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,

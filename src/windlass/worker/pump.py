@@ -168,7 +168,7 @@ class Pump:
     def _run(self) -> None:
         while True:
             pause = self._step()
-            if self._quit and (not self._ended and not self._unsettled or self._backoff.failing):
+            if self._quit and ((not self._ended and not self._unsettled) or self._backoff.failing):
                 return
             if pause > 0:
                 self._asleep = True
@@ -293,9 +293,7 @@ class Pump:
     def _start_alone(self, starting: Iterable[Record], refused: set[tuple[int, int]], turned: Turned) -> None:
         for record in starting:
             if (record.id, record.lease) not in refused:
-                self._launch(
-                    [msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)]
-                )
+                self._launch([msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)])
 
     def _start(self, claims: Sequence[Record]) -> None:
         ready = []

@@ -37,7 +37,7 @@ class Backoff:
             else:
                 log.error("%s failed; trying again", self._what, exc_info=error)
         self._failures += 1
-        pause = min(SLOWEST, 0.1 * 2 ** min(self._failures - 1, 10))
+        pause = min(SLOWEST, 0.1 * 2.0 ** min(self._failures - 1, 10))
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads the fleet, guards nothing
 
     def succeeded(self) -> None:

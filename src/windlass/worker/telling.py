@@ -78,7 +78,7 @@ class Teller:
     def _tell(self, settlement: Settlement, execution: Execution | None) -> None:
         record, transition = settlement.record, settlement.transition
         status = transition.status
-        assert status is not None  # noqa: S101 - only a deletion has none
+        assert status is not None
         finished = status in (Status.COMPLETED, Status.DEAD, Status.CANCELLED)
         job = self._app.wrap(
             msgspec.structs.replace(

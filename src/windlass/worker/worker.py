@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -145,9 +145,7 @@ class Worker:
         if context is not None and context.record is not None and context.record.id in parts.pump.running:
             raise WorkerStateError("a handler cannot stop its own worker: it would wait for itself")
         with self._lock:
-            if not self.alive:
-                return []
-            given = parts.stop(grace, self._hurry)
+            given = [] if parts.state == "stopped" else parts.stop(grace, self._hurry)
         for hook in self._app.stop_hooks:
             try:
                 hook()
@@ -156,12 +154,12 @@ class Worker:
         self._app.hub.emit(WorkerStopped(worker=parts.pump.worker))
         return given
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         """Start."""
         self.start()
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Stop."""
         if kind is None:
             self.stop()
@@ -356,8 +354,8 @@ def _new_id() -> str:
     return f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
 
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _positive(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
 
@@ -369,4 +367,3 @@ def resident() -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-

@@ -17,14 +17,13 @@ from windlass.drivers.memory.bell import MemoryBell
 from windlass.drivers.memory.reads import expected, matches, source
 from windlass.drivers.memory.store import Store
 from windlass.errors import ClosedError, NotSupportedError
-from windlass.job import Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from windlass.drivers.base import Decide, Signal, Statement, Transaction
-    from windlass.job import NewJob
+    from windlass.job import NewJob, Record, Status
 
 T = TypeVar("T")
 
@@ -101,11 +100,11 @@ class MemoryDriver:
         """Store new jobs, all or none."""
         return self._write(lambda store, now: store.insert(jobs, now))
 
-    def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:  # noqa: ARG002
+    def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
         """Refuse: there is no connection to share."""
         _refuse("connection=")
 
-    def adopt(self, connection: Any) -> Any:  # noqa: ARG002
+    def adopt(self, connection: Any) -> Any:
         """Refuse: there is no connection to share."""
         _refuse("connection=")
 
@@ -124,6 +123,18 @@ class MemoryDriver:
             return Turned(now=now, claims=claims, refused=refused, signals=signals, due=due, known=known)
 
         return self._write(take_turn)
+
+    def extend(self, record: Record, seconds: float) -> bool:
+        """Move the deadline of a claim made by hand."""
+
+        def write(store: Store, now: float) -> bool:
+            entry = store.running.get(record.id)
+            if entry is None or entry.lease != record.lease:
+                return False
+            entry.deadline = now + seconds
+            return True
+
+        return self._write(write)
 
     # ------------------------------------------------------------------ workers
 
@@ -332,7 +343,7 @@ class MemoryDriver:
 
     # ------------------------------------------------------------------ exactly once
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
+    def transaction(self, connection: Any = None) -> AbstractContextManager[Transaction]:
         """Refuse: the handler's own writes are somewhere else."""
         _refuse("ctx.transaction()")
 
@@ -358,7 +369,7 @@ class MemoryDriver:
                 ),
                 Finding(name="jobs", value=str(len(store.jobs))),
                 Finding(name="running", value=str(len(store.running))),
-                Finding(name="overdue timers", value=f"{late:.1f} s", level="warning" if late > 60 else "ok"),  # noqa: PLR2004
+                Finding(name="overdue timers", value=f"{late:.1f} s", level="warning" if late > 60 else "ok"),
                 Finding(name="lost workers", value=str(len(lost)), level="warning" if lost else "ok"),
             ]
 

@@ -162,7 +162,7 @@ class Store:
             entry.lease = self._lease
             entry.holder = turn.worker
             entry.deadline = deadline
-            if len(claims) < turn.start:
+            if len(claims) < turn.start and entry.crashes < turn.cautious:
                 entry.lease_started = now
                 entry.attempt += 1
             entry.status = _RUNNING
@@ -260,7 +260,7 @@ class Store:
     def _move(self, entry: Entry, transition: Transition, *, finished_at: float, now: float) -> None:
         """Take a job out of its place and put it where *transition* says."""
         stream, before, status = entry.stream, entry.status, transition.status
-        assert status is not None  # noqa: S101 - a deleted job moves nowhere
+        assert status is not None
         if before is _RUNNING:
             self._end_lease(entry, transition, finished_at)
         elif before is _PENDING and status is _PENDING and transition.keep_place:

@@ -24,7 +24,9 @@ OLDEST_SQLITE = (3, 38, 0)
 """json_each is built in since 3.38; RETURNING since 3.35."""
 
 # SQLite's locks are not to be trusted on these, and its WAL mode needs memory shared between processes.
-NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "fuse.sshfs", "fuse.glusterfs"})
+NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
+)
 
 
 @contextmanager
@@ -104,9 +106,7 @@ def check_place(path: Path) -> None:
 def connect(path: str, *, durability: str, read_only: bool = False) -> sqlite3.Connection:
     """Open one connection with the settings that everything here relies on."""
     # Lock waits are ours (see Pen), so timeout=0; autocommit, because every BEGIN is written out.
-    connection = sqlite3.connect(
-        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
-    )
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
     private = path == ":memory:"
     if not private:
         if not read_only and connection.execute("PRAGMA page_count").fetchone()[0] == 0:

@@ -17,7 +17,6 @@ _MIB = 1 << 20
 
 def diagnose(connection: sqlite3.Connection, *, path: Path | None, prefix: str, durability: str) -> list[Finding]:
     """Look at the file; cheap but for the quick check, which reads it once."""
-    pragma = lambda name: connection.execute(f"PRAGMA {name}").fetchone()[0]  # noqa: E731
     found = [
         Finding(name="SQLite version", value=sqlite3.sqlite_version),
         Finding(name="schema version", value=f"{schema.version(connection, prefix)} (this release: {schema.LATEST})"),
@@ -25,7 +24,7 @@ def diagnose(connection: sqlite3.Connection, *, path: Path | None, prefix: str, 
     ]
     if path is None:
         return [*found, Finding(name="file", value="none: private, in memory", level="note")]
-    pages, free, size = pragma("page_count"), pragma("freelist_count"), pragma("page_size")
+    pages, free, size = (_pragma(connection, name) for name in ("page_count", "freelist_count", "page_size"))
     share = free / pages if pages else 0
     wal = path.with_name(path.name + "-wal")
     wal_size = wal.stat().st_size if wal.exists() else 0
@@ -43,10 +42,17 @@ def diagnose(connection: sqlite3.Connection, *, path: Path | None, prefix: str, 
             name="write-ahead log",
             value=f"{wal_size / _MIB:.1f} MiB",
             level="warning" if big_wal else "ok",
-            advice="a reader keeps a snapshot open and stops checkpoints: look for a long transaction" if big_wal else "",
+            advice="a reader keeps a snapshot open and stops checkpoints: look for a long transaction"
+            if big_wal
+            else "",
         ),
     ]
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     sound = verdict == "ok"
     advice = "" if sound else "keep a copy of the file, then recover it with `sqlite3 FILE .recover`"
     return [*found, Finding(name="integrity", value=verdict, level="ok" if sound else "error", advice=advice)]
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value

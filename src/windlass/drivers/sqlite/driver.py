@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from windlass.drivers.base import Capabilities, Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
+from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite import schema
 from windlass.drivers.sqlite.bell import DatagramBell, ring_all
 from windlass.drivers.sqlite.connect import check_place, connect, translated
@@ -22,7 +23,6 @@ from windlass.drivers.sqlite.insert import plan
 from windlass.drivers.sqlite.pen import Pen, take_lock
 from windlass.drivers.sqlite.reads import Reader
 from windlass.drivers.sqlite.sql import Sql
-from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite.tx import TALLY, Tx
 from windlass.errors import ClosedError, ConfigurationError, LeaseLostError, WindlassError
 from windlass.job import Status
@@ -163,7 +163,7 @@ class SqliteDriver:
         self._ready()
         if self.path is None:
             with contextlib.nullcontext() if self._pen.mine else self._pen.exclusive():
-                assert self._pen.connection is not None  # noqa: S101
+                assert self._pen.connection is not None
                 yield self._pen.connection
             return
         with translated():
@@ -242,7 +242,7 @@ class SqliteDriver:
 
     def adopt_file(self, file: str) -> None:
         """Check that a caller's connection is of this file."""
-        if self.path is None or not file or not os.path.samefile(file, self.path):
+        if self.path is None or not file or not Path(file).samefile(self.path):
             raise ConfigurationError(
                 f"connection= is of {file or 'an in-memory database'!r}, but the jobs are in {str(self.path)!r}; "
                 "one transaction cannot span two SQLite files"
@@ -269,21 +269,21 @@ class SqliteDriver:
             execute = connection.execute
             connection.execute("BEGIN") if self.path is not None else None
             try:
-                (shift,) = execute(f"SELECT shift FROM {self._sql.prefix}_counter").fetchone()  # noqa: S608
+                (shift,) = execute(f"SELECT shift FROM {self._sql.prefix}_counter").fetchone()
                 self._shift = shift
                 now = self._clock() + shift
                 due = execute(self._sql.next_due).fetchone()[0]
                 status = execute(self._sql.worker_status, (turn.worker,)).fetchone()
+                known = status is None or status[0] != "lost"
                 busy = (
                     (due is not None and due <= now)
                     or execute(self._sql.signals, (turn.worker,)).fetchone() is not None
-                    or (turn.limit > 0 and bool(self._sql.streams(connection, turn)))
+                    or (known and turn.limit > 0 and bool(self._sql.streams(connection, turn)))
                 )
             finally:
                 if self.path is not None:
                     execute("COMMIT")
-        known = status is None or status[0] != "lost"
-        if busy and known:
+        if busy:
             return None
         return Turned(now=now, claims=[], refused=[], signals=[], due=due, known=known)
 
@@ -305,7 +305,7 @@ class SqliteDriver:
 
     def retire(self, worker_id: str) -> None:
         """Mark the worker as stopped."""
-        self._write(lambda tx: tx.connection.execute(self._sql.retire, (worker_id,)) and None)
+        self._write(lambda tx: tx.run(self._sql.retire, worker_id))
         self._ring_workers()
 
     def workers(self) -> list[Worker]:
@@ -354,7 +354,7 @@ class SqliteDriver:
     def pause(self, kind: str, name: str, paused: bool) -> None:  # noqa: FBT001 - the Protocol's spelling
         """Pause or resume a queue or task."""
         statement = self._sql.pause if paused else self._sql.resume
-        self._write(lambda tx: tx.connection.execute(statement, (kind, name)) and None)
+        self._write(lambda tx: tx.run(statement, kind, name))
         self._ring_workers()
 
     def pauses(self) -> set[tuple[str, str]]:
@@ -387,7 +387,7 @@ class SqliteDriver:
         self._write(write)
         if self.path is not None:
             with translated(), self._pen.exclusive():
-                assert self._pen.connection is not None  # noqa: S101
+                assert self._pen.connection is not None
                 self._pen.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # ------------------------------------------------------------------ reading
@@ -419,7 +419,7 @@ class SqliteDriver:
         """Return the attempts of a job."""
         with self._reading() as connection:
             rows = connection.execute(self._sql.history, (job_id, job_id)).fetchall()
-        return [PastAttempt(*row[:5], None if row[5] is None else row[5].encode()) for row in rows]
+        return [PastAttempt(*(*row[:5], None if row[5] is None else row[5].encode())) for row in rows]
 
     def tallies(self) -> list[Tally]:
         """Return the maintained counters."""
@@ -462,14 +462,13 @@ class SqliteDriver:
             raise WindlassError("ctx.transaction() is open already in this thread")
         with translated(), self._pen.exclusive():
             own = self._pen.connection if self.path is None else (self._spare or self._connect())
-            assert own is not None  # noqa: S101
+            assert own is not None
             self._spare = None
             try:
                 take_lock(own, self._patience)
                 tx = self._begin(own)
                 yield SqliteTransaction(tx, own)
-                if not own.in_transaction:
-                    raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
+                _still_open(own)
                 tx.finish()
                 own.execute("COMMIT")
             except BaseException:
@@ -512,6 +511,11 @@ class SqliteDriver:
         """Say what is well and what is not."""
         with self._reading() as connection:
             return diagnose(connection, path=self.path, prefix=self._sql.prefix, durability=self._durability)
+
+
+def _still_open(connection: sqlite3.Connection) -> None:
+    if not connection.in_transaction:
+        raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
 
 
 class SqliteTransaction:

@@ -158,7 +158,7 @@ class Pen:
 
     def _commit(self, group: list[_Ticket[Any]]) -> None:
         connection = self.connection
-        assert connection is not None  # noqa: S101 - set by the driver before anything can write
+        assert connection is not None
         take_lock(connection, self._patience)
         try:
             tx = self._begin(connection)

@@ -55,7 +55,7 @@ class Reader:
             rest = most + 1 - total
             if rest <= 0:
                 break
-            counted = f"SELECT count(*) FROM ({statement} LIMIT ?)"  # noqa: S608 - our own statement
+            counted = f"SELECT count(*) FROM ({statement} LIMIT ?)"
             total += self._connection.execute(counted, (*values, rest)).fetchone()[0]
         return total
 
@@ -86,20 +86,24 @@ class Reader:
                     source = f"{prefix}_done INDEXED BY {prefix}_done_list"
                     yield _select(source, exact), [status.value, tally.queue, tally.task, *values]
                 continue
-            source = f"{prefix}_{_PLACE[status]}"
-            where, extra = [], []
-            if which.queue is not None:
-                where, extra = [*where, "queue = ?"], [*extra, which.queue]
-            if which.task is not None:
-                where, extra = [*where, "task = ?"], [*extra, which.task]
-            if status in (Status.SCHEDULED, Status.RETRYING):
-                where = [*where, f"retrying = {int(status is Status.RETRYING)}"]
-            few = status is Status.PENDING and sum(t.counts[status] for t in streams) <= SORTABLE
-            if few and which.queue is not None and which.task is not None:
-                source += f" INDEXED BY {prefix}_ready_order"
-            else:
-                source += " NOT INDEXED"
+            source, where, extra = self._waiting(which, status, sum(t.counts[status] for t in streams))
             yield _select(source, [*where, *clauses]), [*extra, *values]
+
+    def _waiting(self, which: Filter, status: Status, number: int) -> tuple[str, list[str], list[Any]]:
+        """Return the table, clauses and values for jobs that are not finished."""
+        prefix = self._sql.prefix
+        where: list[str] = []
+        extra: list[Any] = []
+        if which.queue is not None:
+            where, extra = [*where, "queue = ?"], [*extra, which.queue]
+        if which.task is not None:
+            where, extra = [*where, "task = ?"], [*extra, which.task]
+        if status in (Status.SCHEDULED, Status.RETRYING):
+            where = [*where, f"retrying = {int(status is Status.RETRYING)}"]
+        one_stream = which.queue is not None and which.task is not None
+        sortable = status is Status.PENDING and one_stream and number <= SORTABLE
+        index = f"INDEXED BY {prefix}_ready_order" if sortable else "NOT INDEXED"
+        return f"{prefix}_{_PLACE[status]} {index}", where, extra
 
     def _residual(self, which: Filter) -> tuple[list[str], list[Any]]:
         """Return the clauses that no counter answers; ``id`` is the candidate's."""
@@ -120,15 +124,15 @@ class Reader:
             if value is not None:
                 clauses.append(f"(SELECT j.{column} FROM {p}_job j WHERE j.id = {{id}}) {sign} ?")
                 values.append(value)
-        for column, sign, value in (("worker", "=", which.worker), ("started_at", "<", which.started_before)):
-            if value is not None:
+        for column, sign, limit in (("worker", "=", which.worker), ("started_at", "<", which.started_before)):
+            if limit is not None:
                 clauses.append(
                     f"coalesce((SELECT d.{column} FROM {p}_done d WHERE d.id = {{id}}),"
                     f" (SELECT u.{column} FROM {p}_running u WHERE u.id = {{id}}),"
                     f" (SELECT a.{column} FROM {p}_attempt a WHERE a.job_id = {{id}}"
                     f" ORDER BY a.number DESC LIMIT 1)) {sign} ?"
                 )
-                values.append(value)
+                values.append(limit)
         if which.error is not None:
             clauses.append(
                 f"json_extract(coalesce((SELECT d.error FROM {p}_done d WHERE d.id = {{id}}),"
@@ -140,6 +144,6 @@ class Reader:
 
 
 def _select(source: str, clauses: list[str]) -> str:
-    table = source.split()[0]
+    table = source.split(maxsplit=1)[0]
     where = " AND ".join(clauses).replace("{id}", f"{table}.id")
-    return f"SELECT id FROM {source}" + (f" WHERE {where}" if where else "")  # noqa: S608 - our own names
+    return f"SELECT id FROM {source}" + (f" WHERE {where}" if where else "")

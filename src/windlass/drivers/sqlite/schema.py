@@ -13,7 +13,7 @@ LATEST = 1
 def version(connection: sqlite3.Connection, prefix: str) -> int:
     """Return the schema's version; 0 when there is none."""
     try:
-        row = connection.execute(f"SELECT version FROM {prefix}_counter").fetchone()  # noqa: S608 - checked prefix
+        row = connection.execute(f"SELECT version FROM {prefix}_counter").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             return 0
@@ -51,7 +51,7 @@ def migrate(connection: sqlite3.Connection, prefix: str) -> list[str]:
         script = resources.files("windlass.drivers.sqlite").joinpath(f"migrations/{step:04}.sql").read_text("utf-8")
         for statement in statements(script.replace("{p}", prefix)):
             connection.execute(statement)
-        connection.execute(f"UPDATE {prefix}_counter SET version = ?", (step,))  # noqa: S608
+        connection.execute(f"UPDATE {prefix}_counter SET version = ?", (step,))
         done.append(f"schema version {step}")
     return done
 

@@ -28,7 +28,7 @@ SELECT j.id, j.task, j.queue,
        coalesce(d.run_at, r.run_at, u.run_at, t.run_at),
        j.created_at,
        CASE WHEN d.id IS NOT NULL THEN d.started_at
-            WHEN u.started_at IS NOT NULL THEN u.started_at
+            WHEN u.id IS NOT NULL THEN u.started_at
             ELSE (SELECT a.started_at FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
        d.finished_at,
        CAST(coalesce(d.error, (SELECT a.error FROM {p}_attempt a
@@ -171,13 +171,13 @@ class Sql:
         adds = ", ".join(f"{column} = {column} + excluded.{column}" for column in TALLY)
         marks = ", ".join("?" * len(TALLY))
         self.add_tally = (
-            f"INSERT INTO {prefix}_tally (queue, task, {columns}) VALUES (?, ?, {marks}) "  # noqa: S608 - fixed names
+            f"INSERT INTO {prefix}_tally (queue, task, {columns}) VALUES (?, ?, {marks}) "
             f"ON CONFLICT (queue, task) DO UPDATE SET {adds}"
         )
         self.forget = [
-            f"DELETE FROM {prefix}_attempt WHERE job_id = ?",  # noqa: S608
-            f"DELETE FROM {prefix}_tag WHERE job_id = ?",  # noqa: S608
-            f"DELETE FROM {prefix}_job WHERE id = ?",  # noqa: S608
+            f"DELETE FROM {prefix}_attempt WHERE job_id = ?",
+            f"DELETE FROM {prefix}_tag WHERE job_id = ?",
+            f"DELETE FROM {prefix}_job WHERE id = ?",
         ]
 
     def __getattr__(self, name: str) -> str:
@@ -187,7 +187,7 @@ class Sql:
     @staticmethod
     def record(row: tuple[Any, ...]) -> Record:
         """Make a record of a row of the record statements."""
-        return Record(*row[:3], Status(row[3]), *row[4:25], bool(row[25]))
+        return Record(*(*row[:3], Status(row[3]), *row[4:25], bool(row[25])))
 
     def streams(self, connection: sqlite3.Connection, turn: Turn) -> list[tuple[str, str]]:
         """Return the (queue, task) pairs with pending jobs that this worker may take.
@@ -231,5 +231,5 @@ class Sql:
                         ORDER BY n.queue, n.task, n.rank, n.seq LIMIT 1)
                 FROM lane JOIN {self.prefix}_ready c ON c.id = lane.id
             )
-            SELECT min(r.run_at) FROM lane JOIN {self.prefix}_ready r ON r.id = lane.id"""  # noqa: S608
+            SELECT min(r.run_at) FROM lane JOIN {self.prefix}_ready r ON r.id = lane.id"""
         return connection.execute(statement, (queue,)).fetchone()[0]  # type: ignore[no-any-return]

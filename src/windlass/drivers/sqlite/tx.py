@@ -103,6 +103,10 @@ class Tx:
         if self._bells:
             self._ring(self._bells)
 
+    def run(self, statement: str, *values: Any) -> None:
+        """Run one statement."""
+        self._execute(statement, values)
+
     # ------------------------------------------------------------------ enqueue
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
@@ -147,7 +151,7 @@ class Tx:
         refused, gone = [], []
         for settlement in settlements:
             record = settlement.record
-            lease, seq, _ = live.pop(record.id, (0, 0, 0))
+            lease, seq, _ = live.pop(record.id, (-1, 0, 0))
             if lease != record.lease:
                 refused.append((record.id, record.lease))
                 continue
@@ -165,9 +169,9 @@ class Tx:
         if not records:
             return []
         live = self._live([r.id for r in records])
-        good = [r.id for r in records if live.get(r.id, (0,))[0] == r.lease]
+        good = [r.id for r in records if live.get(r.id, (-1,))[0] == r.lease]
         self._execute(self._sql.start, (self.now, _encode(good).decode()))
-        return [(r.id, r.lease) for r in records if live.get(r.id, (0,))[0] != r.lease]
+        return [(r.id, r.lease) for r in records if live.get(r.id, (-1,))[0] != r.lease]
 
     def _promote(self) -> float | None:
         """Make due jobs available; return when the next one is due."""
@@ -301,7 +305,7 @@ class Tx:
     def _arrive(self, record: Record, transition: Transition, *, seq: int, finished_at: float) -> None:
         """Put a job that has left its place into its new one, and count."""
         status = transition.status
-        assert status is not None  # noqa: S101 - deletion never arrives anywhere
+        assert status is not None
         job_id, queue, task = record.id, record.queue, record.task
         counters = (transition.attempt, transition.failures, transition.crashes)
         ended = record.status is Status.RUNNING and transition.outcome is not None

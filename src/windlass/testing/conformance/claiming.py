@@ -112,8 +112,8 @@ class Claiming:
         while (due := turn(driver).due) is not None:
             assert due <= driver.now()
             turns += 1
-            assert turns < 100, "promotion does not come to an end"  # noqa: PLR2004
-        assert len(take(driver, 3000)) == 2500  # noqa: PLR2004
+            assert turns < 100, "promotion does not come to an end"
+        assert len(take(driver, 3000)) == 2500
         assert_counted(driver)
 
     def test_only_known_tasks_are_claimed(self, driver: Driver) -> None:
@@ -162,8 +162,8 @@ class Claiming:
         """``limit`` bounds a claim; zero claims nothing."""
         driver.insert([job() for _ in range(5)])
         assert take(driver, 0) == []
-        assert len(take(driver, 3)) == 3  # noqa: PLR2004
-        assert len(take(driver, 3)) == 2  # noqa: PLR2004
+        assert len(take(driver, 3)) == 3
+        assert len(take(driver, 3)) == 2
 
     def test_the_best_start_and_the_others_are_prefetched(self, driver: Driver) -> None:
         """``start`` of the claims carry ``started_at`` and a raised attempt; the rest have left no trace yet."""
@@ -201,8 +201,8 @@ class Claiming:
         assert prefetched.attempt == 1
         assert prefetched.started_at is None
         assert stored(driver, prefetched).started_at is None
-        assert begin(driver, prefetched).attempt == 2  # noqa: PLR2004
-        assert stored(driver, prefetched).attempt == 2  # noqa: PLR2004
+        assert begin(driver, prefetched).attempt == 2
+        assert stored(driver, prefetched).attempt == 2
 
     def test_leases_grow_and_are_never_reused(self, driver: Driver) -> None:
         """Every claim gets a number above all before it, also for the same job and after deletions."""

@@ -108,7 +108,7 @@ class Inserting:
         """A job that cannot be stored takes the others of its call with it."""
         if not driver.capabilities.atomic_bulk:
             pytest.skip(f"{driver.name} does not insert in bulk atomically")
-        with pytest.raises(Exception):  # noqa: B017, PT011 - any refusal will do
+        with pytest.raises(Exception):  # noqa: B017 - any refusal will do
             driver.insert([job(), job(tags=(object(),)), job()])
         assert driver.count(EVERYTHING, most=10) == 0
         assert take(driver, 10) == []
@@ -126,7 +126,7 @@ class Inserting:
     def test_inserts_are_counted(self, driver: Driver) -> None:
         """The counters know every job from its first moment."""
         driver.insert([job(), job(), job(delay=60), job("other", "other")])
-        assert totals(driver)["enqueued"] == 4  # noqa: PLR2004
+        assert totals(driver)["enqueued"] == 4
         assert_counted(driver)
 
     def test_an_unknown_id_is_nothing(self, driver: Driver) -> None:

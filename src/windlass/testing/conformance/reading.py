@@ -133,19 +133,19 @@ class Reading:
     def test_counts_by_status_queue_and_task_are_exact(self, driver: Driver) -> None:
         """They come from the counters, so *most* does not bound them."""
         driver.insert([job(f"t{n % 2}", f"q{n % 3}") for n in range(12)])
-        assert driver.count(EVERYTHING, most=1) == 12  # noqa: PLR2004
-        assert driver.count(Filter(queue="q1"), most=1) == 4  # noqa: PLR2004
-        assert driver.count(Filter(queue="q1", task="t1"), most=1) == 2  # noqa: PLR2004
-        assert driver.count(Filter(statuses=(Status.PENDING, Status.DEAD), task="t0"), most=1) == 6  # noqa: PLR2004
+        assert driver.count(EVERYTHING, most=1) == 12
+        assert driver.count(Filter(queue="q1"), most=1) == 4
+        assert driver.count(Filter(queue="q1", task="t1"), most=1) == 2
+        assert driver.count(Filter(statuses=(Status.PENDING, Status.DEAD), task="t0"), most=1) == 6
         assert driver.count(Filter(statuses=(Status.RUNNING,)), most=1) == 0
 
     def test_other_counts_are_exact_up_to_most(self, driver: Driver) -> None:
         """Beyond it the answer is one more, which says so."""
         driver.insert([job(tags=("x",), origin="here") for _ in range(6)])
-        assert driver.count(Filter(tag="x"), most=10) == 6  # noqa: PLR2004
-        assert driver.count(Filter(tag="x", origin="here"), most=6) == 6  # noqa: PLR2004
-        assert driver.count(Filter(tag="x"), most=5) == 6  # noqa: PLR2004
-        assert driver.count(Filter(tag="x"), most=2) == 3  # noqa: PLR2004
+        assert driver.count(Filter(tag="x"), most=10) == 6
+        assert driver.count(Filter(tag="x", origin="here"), most=6) == 6
+        assert driver.count(Filter(tag="x"), most=5) == 6
+        assert driver.count(Filter(tag="x"), most=2) == 3
         assert driver.count(Filter(tag="y"), most=2) == 0
 
     def test_tallies_are_by_queue_and_task(self, driver: Driver) -> None:

@@ -114,7 +114,7 @@ class Settling:
         assert (waiting.status, waiting.failures, waiting.crashes, waiting.attempt) == (Status.SCHEDULED, 0, 0, 1)
         assert outcomes(driver, record) == [(1, "snoozed")]
         driver.shift(40)
-        assert take(driver)[0].attempt == 2  # noqa: PLR2004
+        assert take(driver)[0].attempt == 2
         assert_counted(driver)
 
     def test_a_released_job_keeps_its_place(self, driver: Driver) -> None:
@@ -156,7 +156,7 @@ class Settling:
         [again] = take(driver)
         settle(driver, again, lifecycle.lose(again, CRASH, max_crashes=2), worker="rescuer")
         assert stored(driver, record).status is Status.DEAD
-        assert stored(driver, record).crashes == 2  # noqa: PLR2004
+        assert stored(driver, record).crashes == 2
         assert outcomes(driver, record) == [(1, "lost"), (2, "lost")]
         assert_counted(driver)
 
@@ -268,7 +268,7 @@ class Settling:
         turned = driver.exchange(Turn(worker=WORKER, settlements=settlements))
         assert turned.refused == [(claims[1].id, claims[1].lease)]
         assert all(stored(driver, r).status is Status.COMPLETED for r in claims)
-        assert totals(driver)["processed"] == 3  # noqa: PLR2004
+        assert totals(driver)["processed"] == 3
 
     def test_a_forced_retry_fences_the_lease(self, driver: Driver) -> None:
         """The running attempt is given back in history, its late end refused, the job free."""
@@ -277,5 +277,5 @@ class Settling:
         assert stored(driver, record).status is Status.PENDING
         assert succeed(driver, record).refused == [(record.id, record.lease)]
         assert outcomes(driver, record) == [(1, "released")]
-        assert take(driver)[0].attempt == 2  # noqa: PLR2004
+        assert take(driver)[0].attempt == 2
         assert_counted(driver)

@@ -89,8 +89,8 @@ class Sharing(Bench):
                 settlements = [lifecycle.Settlement(r, lifecycle.succeed(r), turned.now) for r in turned.claims]
 
         done = [record.id for got in together(work) for record in got]
-        assert len(done) == len(set(done)) == 200  # noqa: PLR2004
-        assert totals(driver)["processed"] == 200  # noqa: PLR2004
+        assert len(done) == len(set(done)) == 200
+        assert totals(driver)["processed"] == 200
         assert_counted(driver)
 
     def test_threads_insert_side_by_side(self, driver: Driver) -> None:

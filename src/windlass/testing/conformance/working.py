@@ -157,7 +157,7 @@ class Working:
         """At most *limit* at a time."""
         driver.insert([job() for _ in range(10)])
         take(driver, 10)
-        assert len(driver.orphans(4)) == 4  # noqa: PLR2004
+        assert len(driver.orphans(4)) == 4
 
     def test_a_claim_by_hand_lives_until_its_deadline(self, driver: Driver) -> None:
         """Its own deadline counts, not a worker; after it the job is an orphan."""
