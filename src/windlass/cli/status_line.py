@@ -69,7 +69,7 @@ class StatusLine:
             self._last[place] = processed
         now = self._clock()
         self._past.append((now, self._done))
-        while len(self._past) > 2 and now - self._past[0][0] > WINDOW:  # noqa: PLR2004 - a rate needs two points
+        while len(self._past) > 2 and now - self._past[0][0] > WINDOW:
             self._past.popleft()
         (began, first), (ended, last) = self._past[0], self._past[-1]
         return (last - first) / (ended - began) if ended > began else 0.0

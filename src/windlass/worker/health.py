@@ -86,7 +86,7 @@ class _Server(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base's signature
+    def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("a health check from %s went wrong", client_address, exc_info=True)  # noqa: LOG014 - called in one
 
 
