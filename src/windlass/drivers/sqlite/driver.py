@@ -80,7 +80,6 @@ class SqliteDriver:
         self._readers: list[sqlite3.Connection] = []
         self._spare: sqlite3.Connection | None = None
         self._gate = threading.Lock()
-        self.reads = 0
 
     # ------------------------------------------------------------------ life
 
@@ -129,6 +128,11 @@ class SqliteDriver:
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         path = ":memory:" if self.path is None else str(self.path)
         return connect(path, durability=self._durability, read_only=read_only)
+
+    @property
+    def commits(self) -> int:
+        """Transactions written by this process."""
+        return self._pen.commits
 
     def _ready(self) -> None:
         if not self._opened:

@@ -27,7 +27,7 @@ SELECT j.id, j.task, j.queue,
        j.max_attempts, j.timeout,
        coalesce(d.run_at, r.run_at, u.run_at, t.run_at),
        j.created_at,
-       CASE WHEN d.id IS NOT NULL THEN d.started_at
+       CASE WHEN d.outcome IS NOT NULL THEN d.started_at
             WHEN u.id IS NOT NULL THEN u.started_at
             ELSE (SELECT a.started_at FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
        d.finished_at,
@@ -36,7 +36,7 @@ SELECT j.id, j.task, j.queue,
                                ORDER BY a.number DESC LIMIT 1)) AS BLOB),
        CAST(d.result AS BLOB),
        j.tags, j.origin, CAST(j.meta AS BLOB), j.batch_id, j.tick, j.idempotency_key,
-       CASE WHEN d.id IS NOT NULL THEN d.worker
+       CASE WHEN d.outcome IS NOT NULL THEN d.worker
             WHEN u.id IS NOT NULL THEN u.worker
             ELSE (SELECT a.worker FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
        coalesce(u.lease, 0), coalesce(u.cancel, 0)

@@ -151,10 +151,11 @@ class Tx:
         refused, gone = [], []
         for settlement in settlements:
             record = settlement.record
-            lease, seq, _ = live.pop(record.id, (-1, 0, 0))
+            lease, seq, _ = live.get(record.id, (-1, 0, 0))
             if lease != record.lease:
                 refused.append((record.id, record.lease))
                 continue
+            del live[record.id]  # a second end of the same lease in one turn is refused
             gone.append(record.id)
             self._arrive(record, settlement.transition, seq=seq, finished_at=settlement.finished_at)
         if gone:
