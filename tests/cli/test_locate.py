@@ -16,6 +16,7 @@ Run = Callable[..., Any]
         ["status", "--app", "shop:app"],
         ["status", "--json", "shop:app"],
         ["job", "shop:app", "1"],
+        ["job", "shop", "1"],
         ["job", "1", "--app", "shop"],
     ],
 )

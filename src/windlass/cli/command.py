@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _UsageError: Any = typer.BadParameter.__mro__[1]
 """Click's, wherever this release of typer keeps its copy of click."""
 _APP = re.compile(r"[^\W\d][\w.]*:([^\W\d][\w.]*)?")
+_MODULE = re.compile(r"[^\W\d][\w.]*")
 
 
 class Command(TyperCommand):
@@ -32,6 +33,9 @@ class Command(TyperCommand):
 
     def _own_words(self) -> bool:
         return any(parameter.param_type_name == "argument" for parameter in self.params)
+
+    def _takes_ids(self) -> bool:
+        return any(parameter.name in ("ids", "job_id") for parameter in self.params)
 
     def _has_app(self) -> bool:
         return any(parameter.name == "app" for parameter in self.params)
@@ -45,7 +49,7 @@ class Command(TyperCommand):
         """Take the application out of the words; where a command has no words of its own, from anywhere."""
         if not self._has_app():
             return super().parse_args(ctx, args)
-        if args and _APP.fullmatch(args[0]):
+        if args and (_APP.fullmatch(args[0]) or (self._takes_ids() and _MODULE.fullmatch(args[0]))):
             args = ["--app", *args]
         ctx.allow_extra_args = not self._own_words()
         rest: list[str] = super().parse_args(ctx, args)

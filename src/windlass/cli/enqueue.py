@@ -24,7 +24,7 @@ def enqueue(
     payload: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[JSON | KEY=VALUE...]",
+            metavar="JSON|KEY=VALUE",
             help="One JSON object of named parameters, `-` to read it from standard input, or key=value words, "
             "whose values are JSON where they can be, else text.",
             show_default=False,

@@ -8,7 +8,7 @@ import typer
 from windlass.cli.values import duration, instant
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="The jobs.", show_default=False)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="The jobs.", show_default=False)]
 Id = Annotated[int, typer.Argument(metavar="ID", help="The job.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where nobody can answer.")]
 

@@ -26,7 +26,7 @@ def add(cli: typer.Typer) -> None:
 def watch(
     app: Windlass,
     *,
-    job_id: Annotated[int | None, typer.Argument(metavar="[ID]", help="Only this job, until it is finished.")] = None,
+    job_id: Annotated[int | None, typer.Argument(metavar="ID", help="Only this job, until it is finished.")] = None,
     interval: Annotated[
         float, typer.Option("--interval", metavar="DURATION", parser=duration, help="How often to look.")
     ] = 1.0,
