@@ -127,19 +127,18 @@ def _change(
     total = len(ids) if ids else app.count(**filters)
     if not ids and not yes:
         _ask(verb, total)
-    done, refused = Done([], {}), 0
+    done = Done([], {})
     with output.progress(verb, int(total)) as advance:
         for chunk in [ids] if ids else _matching(app, filters):
             part = act(chunk)
             done.ids.extend(part.ids)
             done.refused.update(part.refused)
             advance(len(chunk))
-    refused = len(done.refused)
     if as_json:
         output.json(done)
     else:
         _tell(done, done_word, verb)
-    if refused:
+    if done.refused:
         missing = all(isinstance(error, JobNotFoundError) for error in done.refused.values())
         raise typer.Exit(Code.MISSING if missing else Code.FAILED)
 
