@@ -24,7 +24,7 @@ from windlass.drivers.sqlite.pen import Pen, take_lock
 from windlass.drivers.sqlite.reads import Reader
 from windlass.drivers.sqlite.sql import Sql
 from windlass.drivers.sqlite.tx import TALLY, Tx
-from windlass.errors import ClosedError, ConfigurationError, LeaseLostError, WindlassError
+from windlass.errors import ClosedError, ConfigurationError, LeaseLostError, SchemaError, WindlassError
 from windlass.job import Status
 from windlass.lifecycle import TOTALS
 
@@ -88,6 +88,10 @@ class SqliteDriver:
         with translated():
             if self.path is not None:
                 check_place(self.path)
+                if self._migrate == "check" and not self.path.exists():
+                    raise SchemaError(
+                        f"{str(self.path)!r} does not exist; run `windlass migrate` or use migrate='auto'"
+                    )
             connection = self._connect()
             try:
                 self._prepare(connection)
