@@ -81,8 +81,16 @@ _STATEMENTS = {
     # In a caller's transaction the counters are drawn and written at once.
     "draw": "UPDATE {p}_counter SET job = job + ?, seq = seq + ? RETURNING job, seq, shift",
     "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    # Most jobs have none of the rest, and binding nulls is not free.
+    "insert_plain_job": """INSERT INTO {p}_job (id, task, queue, priority, payload, max_attempts, timeout, created_at)
+                           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
     "insert_tag": "INSERT INTO {p}_tag VALUES (?, ?)",
     "insert_ready": "INSERT INTO {p}_ready VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    # The jobs just inserted, less those that wait for their time; in the order of their ids.
+    "insert_new_ready": """INSERT INTO {p}_ready
+                           SELECT id, queue, task, -priority, ?1 + id, created_at, 0, 0, 0 FROM {p}_job
+                           WHERE id BETWEEN ?2 AND ?3
+                           AND id NOT IN (SELECT id FROM {p}_timer WHERE id BETWEEN ?2 AND ?3)""",
     "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_attempt": "INSERT INTO {p}_attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
