@@ -168,7 +168,7 @@ class Windlass(Client):
         raw: bool = False,
         replace: bool = False,
     ) -> Decorator: ...
-    def task(self, function: Callable[..., Any] | None = None, /, **given: Any) -> Any:
+    def task(self, function: Any = None, /, **given: Any) -> Any:  # type: ignore[misc]  # mypy: ParamSpec overloads
         """Register a function as a task: ``@app.task`` or ``@app.task(queue="mail", max_attempts=5)``.
 
         Its name is its ``__qualname__`` unless given; ``aliases`` are other names under which its jobs are taken, for

@@ -547,7 +547,8 @@ class Client:
     ) -> Done:
         if (ids is None) == all(value is None for value in filters.values()):
             raise TypeError("give ids= or filters, one of them")
-        if not failed_ok and filters.get("status") == "failed":
+        status = filters.get("status")
+        if not failed_ok and "failed" in ((status,) if isinstance(status, str) else status or ()):
             raise ConfigurationError("'failed' is ambiguous here: say status='retrying' or status='dead'")
         done: list[int] = []
         refused: dict[int, Exception] = {}

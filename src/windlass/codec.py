@@ -90,6 +90,10 @@ class Codec:
         self._check(parameters)
         self._signature = signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
         self._open = any(p.kind is _KINDS.VAR_KEYWORD for p in parameters)
+        unusual = raw or any(p.kind is not _KINDS.POSITIONAL_OR_KEYWORD for p in parameters)
+        self._plain = () if unusual else tuple(p.name for p in parameters)
+        self._known = frozenset(self._plain)
+        self._required = frozenset(p.name for p in parameters if p.default is _KINDS.empty)
         if raw:
             self.names = (parameters[0].name,)
             self._decoder = self._made(payload_type or Any)
@@ -137,6 +141,19 @@ class Codec:
         Raises:
             TypeError: the arguments do not fit, as the plain call would say it.
         """
+        # Binding by inspect costs more than all the rest of an enqueue; it is kept for what is unusual or wrong.
+        if not self._plain or len(args) > len(self._plain):
+            return self._bind(args, kwargs)
+        named = dict(zip(self._plain, args, strict=False))
+        if kwargs:
+            if not named.keys().isdisjoint(kwargs):
+                return self._bind(args, kwargs)
+            named.update(kwargs)
+        if self._required <= named.keys() <= self._known:
+            return named
+        return self._bind(args, kwargs)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.context_place is not None and self.context_name in kwargs:
             raise TypeError(f"{self.task}() is given its {self.context_name!r} by the worker")
         try:
@@ -161,7 +178,13 @@ class Codec:
         Raises:
             PayloadError: it does not.
         """
-        self.decode(payload)
+        try:
+            self._decoder.decode(payload)
+        except Exception as error:
+            raise self._misfit(error) from error
+
+    def _misfit(self, error: Exception) -> PayloadError:
+        return PayloadError(f"the payload does not fit task {self.task!r}: {error}", task=self.task)
 
     def decode(self, payload: bytes) -> dict[str, Any]:
         """Convert a payload to the named arguments of a call, without its Context.
@@ -177,7 +200,7 @@ class Codec:
             if self._open:
                 named.update((k, v) for k, v in msgspec.json.decode(payload).items() if k not in named)
         except Exception as error:  # pydantic's and the user's own validators may raise anything
-            raise PayloadError(f"the payload does not fit task {self.task!r}: {error}", task=self.task) from error
+            raise self._misfit(error) from error
         return named
 
 

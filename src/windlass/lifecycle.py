@@ -115,6 +115,17 @@ class Settlement(msgspec.Struct, frozen=True):
     """By the store's clock as the worker knows it."""
 
 
+def diagram() -> str:
+    """Draw the table of legal moves as text, a line for each: ``from ──move──▶ to``."""
+    lines = []
+    for start, moves in MOVES.items():
+        for move, ends in moves.items():
+            names = ", ".join("(deleted)" if end is None else end.value for end in ends)
+            lines.append(f"{start.value if start else '(new)':<10} ──{move.value:─<12}▶ {names}")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _legal(record: Record, move: Move, status: Status | None) -> bool:
     return status in MOVES[record.status].get(move, ())
 

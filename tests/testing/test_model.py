@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from windlass.drivers.memory import MemoryDriver
+from windlass.drivers.sqlite import SqliteDriver
 from windlass.testing.model import run_model
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
     "memory": MemoryDriver,
+    "sqlite": lambda clock: SqliteDriver(None, clock=clock),
 }
 
 

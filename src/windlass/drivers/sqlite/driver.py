@@ -25,7 +25,14 @@ from windlass.drivers.sqlite.pen import Pen, take_lock
 from windlass.drivers.sqlite.reads import Reader
 from windlass.drivers.sqlite.sql import Sql
 from windlass.drivers.sqlite.tx import TALLY, Tx
-from windlass.errors import ClosedError, ConfigurationError, ConnectionLostError, LeaseLostError, WindlassError
+from windlass.errors import (
+    ClosedError,
+    ConfigurationError,
+    ConnectionLostError,
+    LeaseLostError,
+    SchemaError,
+    WindlassError,
+)
 from windlass.job import Status
 from windlass.lifecycle import TOTALS
 
@@ -82,7 +89,6 @@ class SqliteDriver:
         self._spare: sqlite3.Connection | None = None
         self._gate = threading.Lock()
         self._file: tuple[int, int] | None = None
-        self.reads = 0
 
     # ------------------------------------------------------------------ life
 
@@ -91,6 +97,10 @@ class SqliteDriver:
         with translated():
             if self.path is not None:
                 check_place(self.path)
+                if self._migrate == "check" and not self.path.exists():
+                    raise SchemaError(
+                        f"{str(self.path)!r} does not exist; run `windlass migrate` or use migrate='auto'"
+                    )
             connection = self._connect()
             try:
                 self._prepare(connection)
@@ -133,6 +143,11 @@ class SqliteDriver:
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         path = ":memory:" if self.path is None else str(self.path)
         return connect(path, durability=self._durability, read_only=read_only)
+
+    @property
+    def commits(self) -> int:
+        """Transactions written by this process."""
+        return self._pen.commits
 
     def _ready(self) -> None:
         if not self._opened:
@@ -257,6 +272,7 @@ class SqliteDriver:
         now = self._clock() + shift
         planned = plan(jobs, first_id=last_id - len(jobs) + 1, first_seq=last_seq - len(jobs) + 1, now=now)
         for statement, rows in (
+            (self._sql.insert_plain_job, planned.plain_jobs),
             (self._sql.insert_job, planned.jobs),
             (self._sql.insert_tag, planned.tags),
             (self._sql.insert_ready, planned.ready),

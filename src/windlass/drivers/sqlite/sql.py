@@ -28,7 +28,7 @@ SELECT j.id, j.task, j.queue,
        j.max_attempts, j.timeout,
        coalesce(d.run_at, r.run_at, u.run_at, t.run_at),
        j.created_at,
-       CASE WHEN d.id IS NOT NULL THEN d.started_at
+       CASE WHEN d.outcome IS NOT NULL THEN d.started_at
             WHEN u.id IS NOT NULL THEN u.started_at
             ELSE (SELECT a.started_at FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
        d.finished_at,
@@ -37,7 +37,7 @@ SELECT j.id, j.task, j.queue,
                                ORDER BY a.number DESC LIMIT 1)) AS BLOB),
        CAST(d.result AS BLOB),
        j.tags, j.origin, CAST(j.meta AS BLOB), j.batch_id, j.tick, j.idempotency_key,
-       CASE WHEN d.id IS NOT NULL THEN d.worker
+       CASE WHEN d.outcome IS NOT NULL THEN d.worker
             WHEN u.id IS NOT NULL THEN u.worker
             ELSE (SELECT a.worker FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
        coalesce(u.lease, 0), coalesce(u.cancel, 0)
@@ -82,6 +82,9 @@ _STATEMENTS = {
     # In a caller's transaction the counters are drawn and written at once.
     "draw": "UPDATE {p}_counter SET job = job + ?, seq = seq + ? RETURNING job, seq, shift",
     "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    # Most jobs have none of the rest, and binding nulls is not free.
+    "insert_plain_job": """INSERT INTO {p}_job (id, task, queue, priority, payload, max_attempts, timeout, created_at)
+                           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
     "insert_tag": "INSERT INTO {p}_tag VALUES (?, ?)",
     "insert_ready": "INSERT INTO {p}_ready VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -6,7 +6,7 @@ hundred jobs costs about a dozen statements. Reads of another operation in the s
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -119,15 +119,18 @@ class Tx:
         planned = plan(jobs, first_id=self._job + 1, first_seq=self._seq + 1, now=self.now)
         self._job += len(jobs)
         self._seq += len(planned.ready)
-        self._many(self._sql.insert_job, planned.jobs)
+        if planned.plain_jobs:
+            self._many(self._sql.insert_plain_job, planned.plain_jobs)
+        if planned.jobs:
+            self._many(self._sql.insert_job, planned.jobs)
         if planned.tags:
             self._many(self._sql.insert_tag, planned.tags)
         self._ready.extend(planned.ready)
         self._timer.extend(planned.timer)
-        for record in planned.records:
-            delta = self._deltas[record.queue, record.task]
-            delta[_STATUS[record.status]] += 1
-            delta[_ENQUEUED] += 1
+        for (queue, task, status), number in Counter((r.queue, r.task, r.status) for r in planned.records).items():
+            delta = self._deltas[queue, task]
+            delta[_STATUS[status]] += number
+            delta[_ENQUEUED] += number
         # A job that becomes due later must wake sleepers too: they sleep until the next due time that they know.
         self._wake = True
         return planned.records
@@ -156,10 +159,11 @@ class Tx:
         refused, gone = [], []
         for settlement in settlements:
             record = settlement.record
-            lease, seq, _ = live.pop(record.id, (-1, 0, 0))
+            lease, seq, _ = live.get(record.id, (-1, 0, 0))
             if lease != record.lease:
                 refused.append((record.id, record.lease))
                 continue
+            del live[record.id]  # a second end of the same lease in one turn is refused
             gone.append(record.id)
             self._arrive(record, settlement.transition, seq=seq, finished_at=settlement.finished_at)
         if gone:

@@ -8,6 +8,7 @@ from windlass import lifecycle
 from windlass.drivers.base import Turn
 from windlass.job import Status
 from windlass.testing.conformance.bench import (
+    CRASH,
     QUEUE,
     TASK,
     WORKER,
@@ -172,6 +173,16 @@ class Claiming:
         assert [r.attempt for r in turned.claims] == [1, 1, 0, 0]
         assert [r.started_at for r in turned.claims] == [turned.now, turned.now, None, None]
         assert [stored(driver, r) for r in turned.claims] == turned.claims
+
+    def test_a_job_that_crashed_comes_unstarted_to_the_cautious(self, driver: Driver) -> None:
+        """With so many crashes or more it is prefetched, whatever ``start`` says; its neighbours start."""
+        crashed = run_one(driver)
+        settle(driver, crashed, lifecycle.lose(crashed, CRASH, max_crashes=3))
+        put(driver, priority=-1)
+        claims = driver.exchange(Turn(worker=WORKER, limit=2, start=2, cautious=1, tasks=(TASK,))).claims
+        assert [(r.id == crashed.id, r.started_at is None) for r in claims] == [(True, True), (False, False)]
+        assert stored(driver, crashed).attempt == 1
+        assert [stored(driver, r) for r in claims] == claims
 
     def test_a_prefetched_job_counts_its_attempt_when_it_starts(self, driver: Driver) -> None:
         """The attempt is raised once, by the start mark, however often that is sent."""

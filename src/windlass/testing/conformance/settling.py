@@ -239,6 +239,17 @@ class Settling:
         assert stored(driver, new) == new
         assert succeed(driver, new).refused == []
 
+    def test_a_stale_end_does_not_spoil_the_good_one(self, driver: Driver) -> None:
+        """Ends of an old and of the live lease of one job in one turn: the old is refused, the live applies."""
+        old = run_one(driver)
+        settle(driver, old, lifecycle.release(old))
+        [new] = take(driver)
+        settlements = [lifecycle.Settlement(r, lifecycle.succeed(r), driver.now()) for r in (old, new)]
+        turned = driver.exchange(Turn(worker=WORKER, settlements=settlements))
+        assert turned.refused == [(old.id, old.lease)]
+        assert stored(driver, new).status is Status.COMPLETED
+        assert_counted(driver)
+
     def test_a_rescued_job_cannot_be_ended_by_the_dead(self, driver: Driver) -> None:
         """A worker that wakes up after it was declared lost and rescued is refused."""
         beat(driver)

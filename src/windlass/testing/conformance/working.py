@@ -170,6 +170,19 @@ class Working:
         assert succeed(driver, record).refused == []
         assert driver.orphans(10) == []
 
+    def test_a_claim_by_hand_can_be_extended(self, driver: Driver) -> None:
+        """The new deadline counts from now; a lease that has ended cannot be extended."""
+        put(driver)
+        [record] = take(driver, worker="hand:1", deadline=300.0)
+        driver.shift(290)
+        assert driver.extend(record, 300.0)
+        driver.shift(290)
+        assert driver.orphans(10) == []
+        driver.shift(15)
+        assert [r.id for r in driver.orphans(10)] == [record.id]
+        succeed(driver, record)
+        assert not driver.extend(record, 300.0)
+
     def test_a_deadline_goes_before_the_worker(self, driver: Driver) -> None:
         """A claim by hand is not orphaned by what happens to its worker."""
         beat(driver)

@@ -56,6 +56,8 @@ class Model:
         self.paused: set[tuple[str, str]] = set()
         self.workers: dict[str, Worker] = {}
         self.mail: dict[str, list[Signal]] = {}
+        self.repeats: dict[str, list[Signal]] = {}
+        """Requests to stop that were made again: a store may signal them again."""
         self.totals: Counter[tuple[str, str, str]] = Counter()
         self.rates: Counter[tuple[int, str]] = Counter()
 
@@ -199,7 +201,7 @@ class Model:
         for job, lease in zip(self.eligible(turn)[: turn.limit], leases, strict=False):
             assert lease > self.last_lease, "lease numbers grow"
             self.last_lease = lease
-            starts = len(claims) < turn.start
+            starts = len(claims) < turn.start and job.record.crashes < turn.cautious
             job.deadline = None if turn.deadline is None else self.now + turn.deadline
             job.record = replace(
                 job.record,
@@ -212,6 +214,13 @@ class Model:
             claims.append(job.record)
         return claims
 
+    def extend(self, record: Record, seconds: float) -> bool:
+        """Move the deadline of a lease, if it holds."""
+        if self.live(record):
+            self.jobs[record.id].deadline = self.now + seconds
+            return True
+        return False
+
     def change(self, job_id: int, decide: Decide) -> tuple[Record | None, Transition | None, type[Exception] | None]:
         """Do by hand what *decide* says; return what was, what was done, and why not."""
         job = self.jobs.get(job_id)
@@ -223,8 +232,7 @@ class Model:
         except JobError as error:
             return before, None, type(error)
         if transition.request:
-            if not before.cancel:
-                self.tell(before, cancel=True)
+            self.tell(before, cancel=True, again=before.cancel)
             job.record = replace(before, cancel=True)
             return before, transition, None
         if before.status is Status.RUNNING:
@@ -239,9 +247,10 @@ class Model:
         self.move(job, transition, self.now)
         return before, transition, None
 
-    def tell(self, record: Record, *, cancel: bool) -> None:
+    def tell(self, record: Record, *, cancel: bool, again: bool = False) -> None:
         """Leave a message for the worker that holds a lease."""
-        self.mail.setdefault(record.worker or "", []).append(Signal(record.id, record.lease, cancel))
+        mail = self.repeats if again else self.mail
+        mail.setdefault(record.worker or "", []).append(Signal(record.id, record.lease, cancel))
 
     def move(self, job: ModelJob, transition: Transition, finished_at: float) -> None:
         """Put a job where *transition* says."""

@@ -1,0 +1,278 @@
+"""Every command but the worker, run in this process; the worker is a claim by hand."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from windlass import Windlass
+
+Run = Callable[..., Any]
+URL = ("--url", "sqlite:///jobs.db")
+
+
+@pytest.fixture
+def dead(store: Windlass) -> int:
+    """A job that has died."""
+    job = store.enqueue("send", {"to": "ada"}, max_attempts=1, tags=["mail"])
+    claim = store.claim()
+    assert claim is not None
+    claim.nack(error=ValueError("no route\x1b[31m"))
+    assert job.refresh().status == "dead"
+    return job.id
+
+
+def test_enqueue_stores_what_was_said(shop: Path, windlass: Run) -> None:
+    """Every option reaches the job."""
+    answer = windlass(
+        "enqueue", "shop:app", "double", "number=4", "--delay", "1h", "--queue", "mail", "--priority", "7",
+        "--max-attempts", "9", "--timeout", "30s", "--tag", "a", "--tag", "b", "--origin", "shell", "--meta", '{"k": 1}', "--json",
+    )  # fmt: skip
+    job = json.loads(answer.out)
+    picked = {name: job[name] for name in ("task", "queue", "status", "payload", "priority", "max_attempts", "timeout")}
+    assert picked == {
+        "task": "double", "queue": "mail", "status": "scheduled", "payload": {"number": 4}, "priority": 7,
+        "max_attempts": 9, "timeout": 30.0,
+    }  # fmt: skip
+    assert (job["tags"], job["origin"], job["meta"]) == (["a", "b"], "shell", {"k": 1})
+
+
+def test_enqueue_reads_standard_input(shop: Path, windlass: Run) -> None:
+    """``-`` takes a payload that is too long for a command line."""
+    assert windlass("enqueue", "shop:app", "double", "-", stdin='{"number": 3}').code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["dubble", "number=1"], "did you mean 'double'"),
+        (["double", "number=x"], "Expected `int`"),
+        (["double", "numbr=1"], "numbr"),
+        (["double", "number=1", "--delay", "soon"], "not a duration"),
+        (["double", "number=1", "--at", "2030-01-01"], "no time zone"),
+        (["double", "number=1", "--delay", "5", "--at", "2030-01-01T00:00:00Z"], "not both"),
+        (["double", "number=1", "--priority", "99999"], "priority"),
+    ],
+)
+def test_a_wrong_enqueue_is_refused_with_its_reason(shop: Path, windlass: Run, words: list[str], reason: str) -> None:
+    """Usage, exit code 2, and nothing stored."""
+    answer = windlass("enqueue", "shop:app", *words)
+    assert (answer.code, reason in answer.err) == (2, True), answer.err
+    assert json.loads(windlass("jobs", "shop:app", "--json").out)["jobs"] == []
+
+
+def test_status_counts(windlass: Run, store: Windlass, dead: int) -> None:
+    """By status, queue and task, with totals; as JSON with stable keys."""
+    store.enqueue("send", {}, queue="mail")
+    found = json.loads(windlass("status", *URL, "--json").out)
+    assert (found["pending"], found["dead"], found["failed"]) == (1, 1, 1)
+    assert set(found["queues"]) == {"default", "mail"}
+    assert found["totals"]["enqueued"] == 2
+    assert {"per_second", "per_minute", "samples", "window"} <= set(found["throughput"])
+    plain = windlass("status", *URL).out
+    assert "enqueued 2" in plain
+    assert "\x1b" not in plain
+
+
+def test_jobs_are_filtered_and_paged(windlass: Run, store: Windlass) -> None:
+    """``next`` of one page is ``--after`` of the following."""
+    ids = [store.enqueue("send", {}, queue="mail" if n % 2 else "other").id for n in range(6)]
+    first = json.loads(windlass("jobs", *URL, "--queue", "mail", "--limit", "2", "--json").out)
+    assert [job["id"] for job in first["jobs"]] == [ids[5], ids[3]]
+    second = json.loads(windlass("jobs", *URL, "--queue", "mail", "--after", first["next"], "--json").out)
+    assert ([job["id"] for job in second["jobs"]], second["next"]) == ([ids[1]], None)
+    several = windlass("jobs", *URL, "--status", "pending", "--status", "dead", "--json")
+    assert len(json.loads(several.out)["jobs"]) == 6
+
+
+def test_a_job_is_shown_with_its_history(windlass: Run, dead: int) -> None:
+    """Attempts, their errors, and nothing that a terminal would obey."""
+    found = json.loads(windlass("job", *URL, dead, "--json").out)
+    assert (found["status"], found["error"]["message"]) == ("dead", "no route\x1b[31m")
+    assert [attempt["outcome"] for attempt in found["history"]] == ["failed"]
+    plain = windlass("job", *URL, dead).out
+    assert "no route" in plain
+    assert "\x1b" not in plain
+
+
+def test_why_says_what_a_job_waits_for(windlass: Run, store: Windlass) -> None:
+    """As codes for programs, as sentences for people."""
+    job = store.enqueue("send", {})
+    store.pause(queue="default")
+    found = json.loads(windlass("why", *URL, job.id, "--json").out)
+    assert (found["code"], found["status"]) == ("queue-paused", "pending")
+    assert "is paused" in windlass("why", *URL, job.id).out
+
+
+def test_retry_runs_a_dead_job_again(windlass: Run, store: Windlass, dead: int) -> None:
+    """By id; what was done is printed."""
+    answer = windlass("retry", *URL, dead, "--json")
+    assert (answer.code, json.loads(answer.out)) == (0, {"ids": [dead], "refused": {}})
+    assert store.get(dead).status == "pending"
+
+
+def test_what_is_refused_is_told_and_exits_with_1(windlass: Run, store: Windlass, dead: int) -> None:
+    """One that is refused does not stop the others."""
+    waiting = store.enqueue("send", {}).id
+    answer = windlass("retry", *URL, waiting, dead)
+    assert answer.code == 1
+    assert f"retried job {dead}" in answer.out
+    assert f"cannot retry job {waiting}" in answer.err
+
+
+@pytest.mark.parametrize("words", [["job"], ["why"], ["retry"], ["cancel"], ["delete"], ["watch"]])
+def test_a_job_that_is_not_there_exits_with_4(windlass: Run, store: Windlass, words: list[str]) -> None:
+    """Programs can tell it from a refusal."""
+    store.enqueue("send", {})
+    answer = windlass(*words, *URL, 99)
+    assert (answer.code, answer.err) == (4, "error: there is no job 99\n")
+
+
+def test_bulk_changes_need_consent(windlass: Run, store: Windlass, dead: int) -> None:
+    """Where nobody can answer, --yes has to be said."""
+    answer = windlass("retry", *URL, "--task", "send")
+    assert (answer.code, "would retry 1 jobs; add --yes" in answer.err) == (2, True)
+    assert windlass("retry", *URL, "--task", "send", "--yes").code == 0
+    assert store.get(dead).status == "pending"
+
+
+def test_a_bulk_change_reaches_every_page(windlass: Run, store: Windlass) -> None:
+    """More jobs than fit one page, and only those that match."""
+    drafts = [("a", n) for n in range(1100)]
+    for _, n in drafts:
+        if n % 100 == 0:
+            store.enqueue("other", {}, queue="keep")
+    from windlass.task import Draft, Options
+
+    store.enqueue_many(Draft(name, host=store, options=Options(), payload=b"{}") for name, _ in drafts)
+    answer = windlass("cancel", *URL, "--task", "a", "--yes")
+    assert (answer.code, answer.out) == (0, "cancelled 1100 jobs\n")
+    assert (store.stats().cancelled, store.stats().pending) == (1100, 11)
+    assert windlass("delete", *URL, "--status", "cancelled", "--yes").out == "deleted 1100 jobs\n"
+
+
+@pytest.mark.parametrize("command", ["retry", "cancel", "delete"])
+def test_a_change_needs_ids_or_filters(windlass: Run, store: Windlass, command: str) -> None:
+    """Neither and both are usage errors."""
+    assert windlass(command, *URL).code == 2
+    assert windlass(command, *URL, 1, "--queue", "mail").code == 2
+
+
+@pytest.mark.parametrize("command", ["cancel", "delete"])
+def test_failed_is_too_vague_for_a_change_that_destroys(windlass: Run, store: Windlass, command: str) -> None:
+    """Retrying and dead have to be told apart."""
+    answer = windlass(command, *URL, "--status", "failed", "--yes")
+    assert (answer.code, "ambiguous" in answer.err) == (2, True)
+
+
+def test_purge_deletes_what_is_old_enough(windlass: Run, store: Windlass, dead: int) -> None:
+    """Only the statuses that were named."""
+    assert windlass("purge", *URL, "--older-than", "0s").out == "deleted 0 jobs\n"
+    assert json.loads(windlass("purge", *URL, "--older-than", "0s", "--status", "dead", "--json").out) == {"deleted": 1}
+
+
+def test_a_queue_is_paused_and_resumed(windlass: Run, store: Windlass) -> None:
+    """Durably, and shown by `queues`."""
+    store.enqueue("send", {}, queue="mail")
+    assert windlass("pause", *URL, "--queue", "mail").out == "queue mail is paused\n"
+    assert [q["paused"] for q in json.loads(windlass("queues", *URL, "--json").out)] == [True]
+    assert json.loads(windlass("resume", *URL, "--queue", "mail", "--json").out) == {
+        "kind": "queue", "name": "mail", "paused": False,
+    }  # fmt: skip
+    assert windlass("pause", *URL).code == 2
+
+
+def test_watch_ends_with_its_job(windlass: Run, store: Windlass, dead: int) -> None:
+    """Exit code 1 for a job that died."""
+    answer = windlass("watch", *URL, dead)
+    assert (answer.code, "is dead" in answer.out) == (1, True)
+    job = store.enqueue("send", {})
+    claim = store.claim()
+    assert claim is not None
+    claim.ack()
+    answer = windlass("watch", *URL, job.id, "--json")
+    assert (answer.code, json.loads(answer.out)["status"]) == (0, "completed")
+
+
+def test_migrate_check_changes_nothing(windlass: Run, folder: Path) -> None:
+    """It exits with 1 while there is something to do."""
+    assert windlass("migrate", *URL, "--check").code == 1
+    assert windlass("migrate", *URL, "--check").code == 1
+    assert windlass("migrate", *URL).code == 0
+    answer = windlass("migrate", *URL, "--check", "--json")
+    assert (answer.code, json.loads(answer.out)["current"]) == (0, True)
+
+
+def test_the_doctor_lists_its_findings(windlass: Run, store: Windlass) -> None:
+    """A sound store exits with 0."""
+    store.enqueue("send", {})
+    answer = windlass("doctor", *URL, "--json")
+    names = {finding["name"] for finding in json.loads(answer.out)}
+    assert (answer.code, "schema version" in names) == (0, True)
+    assert "schema version" in windlass("doctor", *URL).out
+
+
+def test_the_doctor_exits_with_1_on_an_error(windlass: Run, store: Windlass, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a monitor needs to read nothing."""
+    from windlass.drivers.base import Finding
+
+    monkeypatch.setattr(Windlass, "diagnose", lambda _: [Finding(name="integrity", value="broken", level="error")])
+    assert windlass("doctor", *URL).code == 1
+
+
+def test_a_store_that_cannot_be_used_exits_with_3(windlass: Run, folder: Path) -> None:
+    """A file that is no database, for instance."""
+    (folder / "jobs.db").write_bytes(b"this is no database " * 1000)
+    answer = windlass("status", *URL)
+    assert (answer.code, answer.err.count("\n")) == (3, 1), answer.err
+
+
+@pytest.mark.parametrize("command", ["schedules", "batches", "dashboard", "copy"])
+def test_what_is_not_built_yet_says_so(windlass: Run, command: str) -> None:
+    """Whatever else was typed."""
+    answer = windlass(command, "--some", "words")
+    assert (answer.code, answer.err) == (2, f"error: `windlass {command}` is not built yet\n")
+
+
+@pytest.mark.parametrize("words", [["nope"], ["job"], ["job", "x"], ["jobs", "--nope"], ["status", "a:b", "c"], []])
+def test_wrong_usage_exits_with_2_and_no_traceback(windlass: Run, words: list[str]) -> None:
+    """One line that says what is wrong, one that says where help is."""
+    answer = windlass(*words)
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    assert not words or answer.err.startswith("error: ")
+
+
+def _commands() -> Iterator[str]:
+    from windlass.cli.root import cli
+
+    for info in cli.registered_commands:
+        assert info.name is not None
+        yield info.name
+
+
+@pytest.mark.parametrize("command", list(_commands()))
+def test_every_command_explains_itself(windlass: Run, command: str) -> None:
+    """With a sentence, and help for every option."""
+    answer = windlass(command, "--help")
+    assert answer.code == 0
+    assert "Usage" in answer.out
+
+
+def test_the_version_is_told(windlass: Run) -> None:
+    """For bug reports."""
+    from windlass import __version__
+
+    assert windlass("--version").out == f"windlass {__version__}\n"
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+def test_bench_measures_a_store_of_its_own(windlass: Run, folder: Path, store: str) -> None:
+    """It prints rates and leaves nothing behind."""
+    answer = windlass("bench", "--jobs", "50", "--store", store, "--folder", folder, "--json")
+    rows = json.loads(answer.out)["results"]
+    assert [row["jobs"] for row in rows] == [5, 45, 50]
+    assert all(row["per_second"] > 0 for row in rows)
+    assert list(folder.iterdir()) == []
