@@ -244,7 +244,7 @@ class Windlass(Client):
     def _dispatched(self, payload: Any, given: EnqueueOptions) -> Draft[Any]:
         name = payload_type(type(payload)).__name__
         chosen = options(**given)
-        return Draft(name, host=self, options=chosen, arguments=payload)
+        return Draft(name, self, chosen, payload)
 
     def _add(self, task: AnyTask, *, replace: bool) -> AnyTask:
         with self._lock:

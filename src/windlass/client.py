@@ -266,7 +266,7 @@ class Client:
         encoded = codec.encode(payload, task=name, what="payload", limit=self.settings.payload_limit)
         if not raw and task is not None and not encoded.startswith(b"{"):
             raise PayloadError(f"the payload of task {name!r} must be a JSON object of named parameters", task=name)
-        return Draft(name, host=self, options=given, payload=encoded)
+        return Draft(name, self, given, payload=encoded)
 
     def enqueue_many(self, drafts: Iterable[Draft[Any]], *, connection: Any = None) -> list[Job]:
         """Store many jobs, ``task.job(...)`` each: all or none on SQL stores. Returns them in order."""

@@ -183,7 +183,6 @@ class Draft(Generic[R]):
     def __init__(
         self,
         task: str,
-        *,
         host: TaskHost,
         options: Options,
         arguments: Any = None,
@@ -309,7 +308,7 @@ class Task(Generic[P, R]):
 
     def draft(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Draft[R]:
         """Bind arguments and options to a call that is not stored yet."""
-        return Draft(self.name, host=self.host, options=options, arguments=self.codec.bind(args, kwargs))
+        return Draft(self.name, self.host, options, self.codec.bind(args, kwargs))
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
         """Bind the arguments to a call that can be stored later, for instance by ``app.enqueue_many``.

@@ -267,24 +267,24 @@ class SqliteDriver:
 
     def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
         """Yield the statements of an insert for a connection of the caller's."""
-        # Upper bounds are drawn: which jobs are due is known only with the time, and gaps in the order are harmless.
-        ((last_id, last_seq, shift),) = yield (self._sql.draw, (len(jobs), len(jobs)))
-        now = self._clock() + shift
-        planned = plan(jobs, first_id=last_id - len(jobs) + 1, first_seq=last_seq - len(jobs) + 1, now=now)
+        ((last, last_seq, shift),) = yield (self._sql.draw, (len(jobs), len(jobs)))
+        first = last - len(jobs) + 1
+        planned = plan(jobs, first_id=first, now=self._clock() + shift)
         for statement, rows in (
             (self._sql.insert_plain_job, planned.plain_jobs),
             (self._sql.insert_job, planned.jobs),
             (self._sql.insert_tag, planned.tags),
-            (self._sql.insert_ready, planned.ready),
             (self._sql.insert_timer, planned.timer),
         ):
             for row in rows:
                 yield (statement, row)
+        if len(planned.timer) < len(jobs):
+            yield (self._sql.insert_new_ready, (last_seq - last, first, last))
         deltas: dict[tuple[str, str], dict[str, int]] = {}
-        for record in planned.records:
-            delta = deltas.setdefault((record.queue, record.task), dict.fromkeys(TALLY, 0))
-            delta[record.status.value] += 1
-            delta["total_enqueued"] += 1
+        for (queue, task, status), number in planned.counts.items():
+            delta = deltas.setdefault((queue, task), dict.fromkeys(TALLY, 0))
+            delta[status.value] += number
+            delta["total_enqueued"] += number
         for key, delta in deltas.items():
             yield (self._sql.add_tally, (*key, *delta.values()))
         return planned.records

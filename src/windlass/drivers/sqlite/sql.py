@@ -87,6 +87,11 @@ _STATEMENTS = {
                            VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
     "insert_tag": "INSERT INTO {p}_tag VALUES (?, ?)",
     "insert_ready": "INSERT INTO {p}_ready VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    # The jobs just inserted, less those that wait for their time; in the order of their ids.
+    "insert_new_ready": """INSERT INTO {p}_ready
+                           SELECT id, queue, task, -priority, ?1 + id, created_at, 0, 0, 0 FROM {p}_job
+                           WHERE id BETWEEN ?2 AND ?3
+                           AND id NOT IN (SELECT id FROM {p}_timer WHERE id BETWEEN ?2 AND ?3)""",
     "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_attempt": "INSERT INTO {p}_attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
