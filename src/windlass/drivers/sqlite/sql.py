@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from windlass.drivers.base import Turn
+    from windlass.drivers.sqlite.connect import Plain
 
 # Uses the primary key of every table; one job costs five look-ups.
 _RECORD = """
@@ -199,7 +200,7 @@ class Sql:
         """Make a record of a row of the record statements."""
         return Record(*(*row[:3], Status(row[3]), *row[4:25], bool(row[25])))
 
-    def streams(self, connection: sqlite3.Connection, turn: Turn) -> list[tuple[str, str]]:
+    def streams(self, connection: sqlite3.Connection | Plain, turn: Turn) -> list[tuple[str, str]]:
         """Return the (queue, task) pairs with pending jobs that this worker may take.
 
         Skips from stream to stream in the index: the jobs inside are not read, whosever they are.
@@ -213,7 +214,7 @@ class Sql:
             wanted = [s for s in wanted if ("queue", s[0]) not in paused and ("task", s[1]) not in paused]
         return wanted
 
-    def heads(self, connection: sqlite3.Connection, turn: Turn) -> list[tuple[Any, ...]]:
+    def heads(self, connection: sqlite3.Connection | Plain, turn: Turn) -> list[tuple[Any, ...]]:
         """Return the best ready jobs over all streams, in order."""
         streams = self.streams(connection, turn)
         if len(streams) == 1:

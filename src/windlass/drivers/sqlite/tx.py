@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Sequence
 
+    from windlass.drivers.sqlite.connect import Plain
     from windlass.drivers.sqlite.sql import Sql
     from windlass.job import NewJob
     from windlass.lifecycle import Settlement
@@ -45,7 +46,11 @@ class Tx:
     """What may be done inside one transaction of SQLite."""
 
     def __init__(
-        self, connection: sqlite3.Connection, sql: Sql, clock: Callable[[], float], ring: Callable[[list[str]], None]
+        self,
+        connection: sqlite3.Connection | Plain,
+        sql: Sql,
+        clock: Callable[[], float],
+        ring: Callable[[list[str]], None],
     ) -> None:
         self.connection = connection
         self._execute = connection.execute
