@@ -183,7 +183,7 @@ def check(
         assert max(starts[job_id]) > lease or app.history(job_id)[-1].number > len(
             [a for a in starts[job_id] if a <= lease]
         ), f"job {job_id}: a write under lease {lease} was refused although it was valid"
-    print(
+    print(  # noqa: T201
         f"{int(lost)} attempts lost, {len(refused)} writes refused, slowest recovery {slowest:.1f} s, {len(locks)} locks"
     )
 

@@ -82,7 +82,6 @@ def test_a_renamed_type_is_still_given_its_old_jobs(app: Windlass) -> None:
         assert ended(old).result == "ada.png"
 
 
-@pytest.mark.xfail(strict=True, reason="a filter by an alias looks for the new name and misses the jobs stored before")
 def test_old_jobs_of_a_renamed_type_can_be_counted(app: Windlass) -> None:
     """Before the alias is dropped one must be able to see whether any job of the old name is left."""
     app.enqueue("ScaleImage", {"path": "ada.png"})
@@ -110,7 +109,6 @@ def test_a_handler_receives_only_its_own_type(app: Windlass) -> None:
     assert seen == [SendWelcomeEmail(1), ResizeImage("ada.png", 800)]
 
 
-@pytest.mark.xfail(strict=True, reason="dispatch goes by the class's name even if its handler has another")
 def test_a_dispatch_finds_the_handler_whatever_its_name(app: Windlass) -> None:
     """The routing key can be changed neither there nor, yet, here: `handler(..., name=)` and dispatch disagree."""
     app.handler(SendWelcomeEmail, name="mail.welcome")(lambda email: email.user_id)
@@ -504,7 +502,6 @@ def test_on_failed_is_told_once_with_the_original_error(app: Windlass) -> None:
     assert str(event.error) == "ValueError: boom"
 
 
-@pytest.mark.xfail(strict=True, reason="a rescue that ends a job dead emits JobRescued only")
 def test_on_failed_is_told_of_a_job_that_dies_with_its_worker(opened: Open, store: str) -> None:
     """OnFailed is told of every job that is given up; here crashes are a way to die as well."""
     app = opened(store, max_crashes=1)
@@ -519,7 +516,6 @@ def test_on_failed_is_told_of_a_job_that_dies_with_its_worker(opened: Open, stor
     assert [event.job.id for event in dead] == [job.id]
 
 
-@pytest.mark.xfail(strict=True, reason="claims by hand emit no events")
 def test_on_failed_is_told_of_a_job_that_is_given_up_by_hand(app: Windlass) -> None:
     """The counterpart of OnFailed for whoever uses Pop and Nack without a Worker."""
     dead: list[JobDead] = []

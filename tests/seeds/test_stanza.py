@@ -189,7 +189,6 @@ def test_a_job_without_a_handler_stays_pending(app: Windlass) -> None:
     assert reason.code == "unknown-task"
 
 
-@pytest.mark.xfail(strict=True, reason="the worker does not warn of jobs whose task it does not know")
 def test_a_worker_warns_of_a_job_it_does_not_know(app: Windlass, caplog: pytest.LogCaptureFixture) -> None:
     """Stanza says that no handler is registered by failing the job; here the job waits and the worker warns."""
     app.register("known", lambda: None)
@@ -199,7 +198,6 @@ def test_a_worker_warns_of_a_job_it_does_not_know(app: Windlass, caplog: pytest.
         until(lambda: "unknown" in caplog.text, timeout=2)
 
 
-@pytest.mark.xfail(strict=True, reason='unknown="dead" is not an option of Windlass yet, and not a NotYetError either')
 def test_jobs_without_a_handler_can_be_made_to_die(store: str, opened: Open) -> None:
     """Stanza's own rule, no handler is a failure, is `unknown="dead"`."""
     app = opened(store, unknown="dead")
