@@ -54,6 +54,8 @@ cli.add_argument("--processes", type=int, default=(os.cpu_count() or 1) + 1, met
 cli.add_argument("--fresh", action="store_true", help="forget what was done and start from nothing")
 # At the top of the module, because the child processes import it and need the same database.
 options = cli.parse_args()
+if options.folder and not options.folder.is_dir():
+    cli.error(f"{options.folder} is not a folder")
 database: Path = options.database.absolute()
 url = f"sqlite:///{quote(str(options.database))}"
 
@@ -105,7 +107,7 @@ def files_below(folder: Path) -> Iterator[str]:
         for name in sorted(names):
             path = Path(place, name)
             ours = path.parent == database.parent and name.startswith(database.name)
-            if path.is_file() and not ours and UNICODE.fullmatch(name):
+            if path.is_file() and not ours and UNICODE.fullmatch(str(path)):
                 yield str(path)
 
 
@@ -151,7 +153,7 @@ def watch(total: int) -> None:
     """Show how far it is until everything is done: a bar on a terminal, lines in a pipe."""
     columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("indexing", total=total)
+        bar = progress.add_task("indexing", total=total, completed=finished())
         told = time.monotonic()
         while (done := finished()) < total:
             progress.update(bar, completed=done)

@@ -20,6 +20,7 @@ from windlass.errors import (
     DuplicateTaskError,
     NotSupportedError,
     NotYetError,
+    ShutdownTimeoutError,
     SignatureError,
     UnknownTaskError,
     WorkerStateError,
@@ -134,9 +135,11 @@ class Windlass(Client):
 
     def close(self) -> None:
         """Stop the worker if one was started here, and let go of the store; then everything raises ``ClosedError``."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
+        try:
+            self.stop()
+        except ShutdownTimeoutError:
+            super().close()
+            raise
         super().close()
 
     # ------------------------------------------------------------------ tasks
@@ -241,7 +244,7 @@ class Windlass(Client):
     def _dispatched(self, payload: Any, given: EnqueueOptions) -> Draft[Any]:
         name = payload_type(type(payload)).__name__
         chosen = options(**given)
-        return Draft(name, host=self, options=chosen, arguments=payload)
+        return Draft(name, self, chosen, payload)
 
     def _add(self, task: AnyTask, *, replace: bool) -> AnyTask:
         with self._lock:
@@ -367,7 +370,7 @@ class Windlass(Client):
         Raises:
             ShutdownTimeoutError: handlers were still running after *timeout*; their jobs were given back.
         """
-        worker, self._worker = self._worker, None
+        worker = self._worker
         if worker is not None:
             worker.stop(timeout)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -38,7 +39,7 @@ from windlass.times import Duration, instant, moment, seconds
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from windlass.backoff import Backoff
@@ -113,6 +114,8 @@ class Client:
     @property
     def executor(self) -> ThreadPoolExecutor:
         """The pool that awaitable twins run on: made at first use, and again in a forked child."""
+        if self._closed:
+            raise ClosedError
         if self._executor is None or self._executor_pid != os.getpid():
             self._executor = ThreadPoolExecutor(8, thread_name_prefix="windlass-client")
             self._executor_pid = os.getpid()
@@ -263,7 +266,7 @@ class Client:
         encoded = codec.encode(payload, task=name, what="payload", limit=self.settings.payload_limit)
         if not raw and task is not None and not encoded.startswith(b"{"):
             raise PayloadError(f"the payload of task {name!r} must be a JSON object of named parameters", task=name)
-        return Draft(name, host=self, options=given, payload=encoded)
+        return Draft(name, self, given, payload=encoded)
 
     def enqueue_many(self, drafts: Iterable[Draft[Any]], *, connection: Any = None) -> list[Job]:
         """Store many jobs, ``task.job(...)`` each: all or none on SQL stores. Returns them in order."""
@@ -477,10 +480,12 @@ class Client:
         ``status`` may be several; ``"failed"`` means retrying and dead. ``error`` is an exception type or its stored
         name. At most 1,000 a page.
         """
-        if not 1 <= limit <= LARGEST_PAGE:
-            raise ConfigurationError(f"limit must be from 1 to {LARGEST_PAGE}, not {limit!r}")
-        if offset < 0:
-            raise ConfigurationError(f"offset must not be negative: {offset!r}")
+        if not _whole(limit) or not 1 <= limit <= LARGEST_PAGE:
+            raise ConfigurationError(f"limit must be a whole number from 1 to {LARGEST_PAGE}, not {limit!r}")
+        if not _whole(offset) or not 0 <= offset < 1 << 63:
+            raise ConfigurationError(f"offset must be a whole number that is not negative, not {offset!r}")
+        if after is not None and (not _whole(after) or not -(1 << 63) <= after < 1 << 63):
+            raise ConfigurationError(f"after must be the cursor of a page, not {after!r}")
         which = self._filter(
             status=status, queue=queue, task=task, tag=tag, origin=origin, batch=batch, worker=worker, error=error,
             created_after=created_after, created_before=created_before, started_before=started_before,
@@ -593,6 +598,12 @@ class Client:
                 if cls.__module__ in ("builtins", "__main__")
                 else f"{cls.__module__}.{cls.__qualname__}"
             )
+        texts = {"queue": queue, "task": task, "tag": tag, "origin": origin, "worker": worker, "error": error}
+        for name, value in texts.items():
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(f"{name} must be text, not {value!r}")
+        if batch is not None and not _whole(batch):
+            raise ConfigurationError(f"batch must be a whole number, not {batch!r}")
         known = self.find_task(task) if task is not None else None
         return Filter(
             statuses=_statuses(status),
@@ -782,6 +793,8 @@ class Client:
     def _claimable(self, queue: str, tasks: Collection[str] | None) -> tuple[str, ...]:
         if tasks is None:
             return tuple({tally.task for tally in self.driver.tallies() if tally.queue == queue})
+        if isinstance(tasks, str):
+            raise ConfigurationError(f"tasks must be a list of names, not the text {tasks!r}")
         names: list[str] = []
         for name in tasks:
             task = self.find_task(name)
@@ -793,8 +806,12 @@ def _cancel(record: Record, _now: float) -> Transition:
     return lifecycle.cancel(record)
 
 
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _job_id(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not _whole(value):
         raise TypeError(f"a job's id is a whole number, not {value!r}")
     return value if -(1 << 63) <= value < 1 << 63 else 0
 
@@ -803,6 +820,10 @@ def _statuses(status: str | Status | Collection[str | Status] | None, *, purge: 
     if status is None:
         return ()
     names: Iterable[str | Status] = (status,) if isinstance(status, str) else status
+    if not isinstance(names, Iterable):
+        raise ConfigurationError(
+            f"status must be one or several of {', '.join(s.value for s in Status)}, not {status!r}"
+        )
     found: list[Status] = []
     for name in names:
         if name == "failed" and not purge:

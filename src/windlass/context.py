@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -164,6 +166,9 @@ class Context:
         _current.set(self)
 
 
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+
+
 class _TransactionBlock:
     """``ctx.transaction()``: a sync and an async context manager over the same transaction."""
 
@@ -184,9 +189,19 @@ class _TransactionBlock:
 
     # SQLite has no async interface; the block is short by design, and runs on the handlers' own loop.
     async def __aenter__(self) -> AttemptTransaction:
-        return self.__enter__()
+        # The handlers of one loop take turns: one that waited in the loop's thread would keep the other from ending.
+        turn = self._turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        await turn.acquire()
+        try:
+            return self.__enter__()
+        except BaseException:
+            turn.release()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return self.__exit__(kind, error, trace)
+        try:
+            return self.__exit__(kind, error, trace)
+        finally:
+            self._turn.release()

@@ -33,6 +33,10 @@ class Snooze(Exception):  # noqa: N818
         self.delay = seconds(delay, name="delay")
         super().__init__(f"snoozed for {self.delay:g} s")
 
+    def __reduce__(self) -> tuple[type[Snooze], tuple[float]]:
+        """Travel from a child process with the delay, not with the text made of it."""
+        return type(self), (self.delay,)
+
 
 class Discard(Exception):  # noqa: N818
     """Give the job up: dead at once, whatever tries are left; counts one failure."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -136,8 +136,14 @@ def options(
         timeout=None if timeout is None else seconds(timeout, name="timeout"),
         tags=None if tags is None else check_tags(tags),
         origin=None if origin is None else check_name("origin", origin),
-        meta=meta,
+        meta=None if meta is None else _check_meta(meta),
     )
+
+
+def _check_meta(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"meta must be a mapping, not {value!r}")
+    return value
 
 
 def _whole(value: Any) -> bool:
@@ -160,9 +166,13 @@ def check_attempts(value: int) -> int:
 
 def check_tags(value: Sequence[str]) -> tuple[str, ...]:
     """Check a list of tags."""
-    if isinstance(value, str):
-        raise ConfigurationError(f"tags must be a list of names, not the text {value!r}")
-    return tuple(check_name("a tag", tag) for tag in value)
+    return _names("tags", "a tag", value)
+
+
+def _names(name: str, each: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"{name} must be a list of names, not {value!r}")
+    return tuple(check_name(each, one) for one in value)
 
 
 class Draft(Generic[R]):
@@ -173,7 +183,6 @@ class Draft(Generic[R]):
     def __init__(
         self,
         task: str,
-        *,
         host: TaskHost,
         options: Options,
         arguments: Any = None,
@@ -255,7 +264,7 @@ class Task(Generic[P, R]):
         self.function = function
         self.host = host
         self.name = check_name("a task's name", name or _default_name(function))
-        self.aliases = tuple(check_name("an alias", alias) for alias in aliases)
+        self.aliases = _names("aliases", "an alias", aliases)
         self.queue = None if queue is None else check_name("queue", queue)
         self.priority = check_priority(priority)
         self.max_attempts = None if max_attempts is None else check_attempts(max_attempts)
@@ -299,7 +308,7 @@ class Task(Generic[P, R]):
 
     def draft(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Draft[R]:
         """Bind arguments and options to a call that is not stored yet."""
-        return Draft(self.name, host=self.host, options=options, arguments=self.codec.bind(args, kwargs))
+        return Draft(self.name, self.host, options, self.codec.bind(args, kwargs))
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
         """Bind the arguments to a call that can be stored later, for instance by ``app.enqueue_many``.

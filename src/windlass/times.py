@@ -26,7 +26,10 @@ def seconds(value: Duration, *, name: str) -> float:
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a timedelta or a number of seconds, not {value!r}")
     else:
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
     if not math.isfinite(number) or not 0 <= number <= _LONGEST:
         raise ConfigurationError(f"{name} must be between 0 and a century, not {value!r}")
     return number

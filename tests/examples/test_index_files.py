@@ -31,7 +31,11 @@ def begin(folder: Path, database: Path, *more: str) -> subprocess.Popen[str]:
 
 def run(folder: Path, database: Path, *more: str) -> str:
     with begin(folder, database, *more) as process:
-        output, _ = process.communicate(timeout=60)
+        try:
+            output, _ = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert process.returncode == 0, output
     return output
 

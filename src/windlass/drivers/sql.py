@@ -63,12 +63,18 @@ async def ainsert_on(driver: Driver, connection: Any, jobs: Sequence[NewJob]) ->
 
 def _run(driver: Driver, connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> list[Record]:
     """Run the insert on a sqlite3 connection: our own transaction when none is open, else a savepoint."""
-    execute = connection.execute
+
+    def execute(sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        cursor = connection.cursor()
+        cursor.row_factory = None  # the caller's own shape of rows is none of ours
+        return cursor.execute(sql, values).fetchall()
+
     ours = not connection.in_transaction
-    autocommit = connection.isolation_level is None and getattr(connection, "autocommit", -1) in (-1, True)
+    mode = getattr(connection, "autocommit", None)  # since Python 3.12; a bool unless it is the older way
+    autocommit = mode if isinstance(mode, bool) else connection.isolation_level is None
     execute("BEGIN IMMEDIATE" if ours else "SAVEPOINT windlass")
     try:
-        records = _drive(driver, lambda sql, values: execute(sql, values).fetchall(), jobs)
+        records = _drive(driver, execute, jobs)
     except BaseException:
         execute("ROLLBACK" if ours else "ROLLBACK TO windlass")
         if not ours:

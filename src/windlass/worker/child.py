@@ -44,12 +44,16 @@ def main(fd: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides
     signal.signal(signal.SIGTERM, _interrupted)
     line: connection.Connection[Any, Any] = connection.Connection(fd)
+    me = os.getpid()
     with contextlib.suppress(EOFError, OSError):
         spawn.prepare(line.recv())
         logs.install()
         while True:
             module, qualname, name, record = line.recv()
-            line.send(_serve(module, qualname, name, record))
+            answer = _serve(module, qualname, name, record)
+            if os.getpid() != me:  # forked by the handler: a second answer would be taken for the next job's
+                os._exit(0)
+            line.send(answer)
 
 
 def _die_with(parent: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,6 @@ from windlass.lifecycle import Settlement
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
 
 if TYPE_CHECKING:
-    import threading
-
     from windlass.app import Windlass
     from windlass.job import Record
     from windlass.lifecycle import Transition
@@ -48,7 +47,7 @@ class ChildCrashedError(Exception):
 class Execution:
     """One attempt in hand."""
 
-    __slots__ = ("app", "cause", "context", "deadline", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
+    __slots__ = ("_driver", "_ending", "app", "cause", "context", "deadline", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
 
     def __init__(self, app: Windlass, task: AnyTask, record: Record, stopping: threading.Event) -> None:
         self.app = app
@@ -60,6 +59,8 @@ class Execution:
         self.settlement: Settlement | None = None
         """How it ended; ``None`` while it runs, and when ``ctx.transaction()`` has written the end already."""
         self.finished = False
+        self._ending = threading.Lock()
+        self._driver = app.driver
         self.handle: Any = None
         """The lane's own: an asyncio task, a thread, a child."""
         self.limit = app.timeout_of(record)
@@ -105,9 +106,28 @@ class Execution:
         """The handler raised."""
         self._end(None, error)
 
+    def abandon(self) -> bool:
+        """Give the job back although its handler still runs; False when it has ended meanwhile."""
+        with self._ending:
+            if self.finished:
+                return False
+            if not self.context.ended:
+                self.give_back()
+            self.finished = True
+            return True
+
+    def give_back(self, delay: float = 0.0) -> None:
+        """End the attempt as if it had not been."""
+        now = self._driver.now()
+        self.settlement = Settlement(self.record, lifecycle.release(self.record, delay=delay, now=now), now)
+        self.finished = True
+
     def _end(self, result: Any, error: BaseException | None) -> None:
-        if self.finished:  # given back at shutdown; whatever it says now comes too late
-            return
+        with self._ending:
+            if not self.finished:  # else given back at shutdown; whatever it says now comes too late
+                self._conclude(result, error)
+
+    def _conclude(self, result: Any, error: BaseException | None) -> None:
         self.error = error
         if self.deadline is not None and self.cause is None and time.monotonic() >= self.deadline:
             self.cause = Cause.TIMEOUT
@@ -115,7 +135,7 @@ class Execution:
             if error is not None:
                 log.warning("job %d raised after its ctx.transaction() had completed it: %r", self.record.id, error)
         else:
-            now = self.app.driver.now()
+            now = self._driver.now()
             try:
                 transition = self._decide(result, error, now)
             except Exception as broken:
@@ -124,7 +144,7 @@ class Execution:
             self.settlement = Settlement(self.record, transition, now)
         self.finished = True
 
-    def _decide(self, result: Any, error: BaseException | None, now: float) -> Transition:
+    def _decide(self, result: Any, error: BaseException | None, now: float) -> Transition:  # noqa: C901 - one table
         record = self.record
         if self.cause is Cause.TIMEOUT:
             return self._timed_out(error, now)
@@ -142,6 +162,8 @@ class Execution:
         if self.cause is Cause.CANCEL:
             return lifecycle.cancelled(record)
         if self.cause in (Cause.STOP, Cause.LOST):
+            return lifecycle.release(record)
+        if isinstance(error, Interrupted) and self.cause is None:  # by somebody else: TERM sent to a whole group
             return lifecycle.release(record)
         if isinstance(error, ChildCrashedError):
             crash = failures.encode(failures.describe(error, Kind.CRASH))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import os
 import queue
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from windlass import shield
 from windlass.outcomes import Interrupted
 
 if TYPE_CHECKING:
@@ -32,8 +34,8 @@ class Lane(Protocol):
     def interrupt(self, execution: Execution) -> None:
         """Ask one to stop."""
 
-    def force(self, execution: Execution) -> None:
-        """Insist."""
+    def force(self, execution: Execution) -> bool:
+        """Insist; False when just now is a bad moment."""
 
     def close(self) -> None:
         """Let go of threads and processes; handlers still running are abandoned."""
@@ -45,6 +47,8 @@ class LoopLane:
     def __init__(self, finished: Callable[[Sequence[Execution]], None]) -> None:
         self._finished = finished
         self._ended: list[Execution] = []
+        self._waiting: set[asyncio.Task[None] | None] = set()
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="windlass-loop", daemon=True)
         self._thread.start()
@@ -59,14 +63,21 @@ class LoopLane:
 
     def _start(self, executions: Sequence[Execution]) -> None:
         for execution in executions:
-            execution.handle = self._loop.create_task(self._attempt(execution))
+            self._waiting.add(self._loop.create_task(self._attempt(execution)))
 
     async def _attempt(self, execution: Execution) -> None:
+        # A task that is cancelled before its first step never runs at all, so it can be cancelled only from here on.
+        task = execution.handle = asyncio.current_task()
+        self._waiting.discard(task)
         try:
+            if execution.cause is not None:
+                raise asyncio.CancelledError  # noqa: TRY301 - told to stop before it began
             result = await execution.acall()
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises ends its attempt and nothing else
+            _leave_if_forked(self._pid)
             execution.raised(error)
         else:
+            _leave_if_forked(self._pid)
             execution.returned(result)
         # All that end in one round of the loop are reported together.
         if not self._ended:
@@ -87,7 +98,10 @@ class LoopLane:
         execution.context.cancelled.set()
         self._loop.call_soon_threadsafe(cancel)
 
-    force = interrupt
+    def force(self, execution: Execution) -> bool:
+        """Cancel again."""
+        self.interrupt(execution)
+        return True
 
     def close(self) -> None:
         """Stop the loop."""
@@ -120,6 +134,7 @@ class ThreadLane:
         self._queue: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._busy = 0
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     def start(self, executions: Sequence[Execution]) -> None:
@@ -129,15 +144,23 @@ class ThreadLane:
             while len(self._threads) < min(self._busy, self._size):
                 name = f"windlass-{self.name}-{len(self._threads) + 1}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # this process can have no more threads; the others take their turn
+                    if not self._threads:
+                        self._busy -= len(executions)
+                        raise
+                    break
                 self._threads.append(thread)
-                thread.start()
         for execution in executions:
             self._queue.put(execution)
 
     def _work(self) -> None:
+        shield.enlist()
         while True:
             execution = self._queue.get()
             if execution is None:
+                shield.dismiss()
                 return
             # Each attempt has context variables of its own; what one sets the next does not see.
             contextvars.copy_context().run(self._attempt, execution)
@@ -146,15 +169,23 @@ class ThreadLane:
             self._finished((execution,))
 
     def _attempt(self, execution: Execution) -> None:
+        result, error = None, None
         try:
             with self._lock:
                 execution.handle = threading.get_ident()
             result = self._call(execution)
-        except BaseException as error:  # noqa: BLE001 - SystemExit too ends one attempt, not the worker
-            self._disarm(execution)
+        except BaseException as raised:  # noqa: BLE001 - SystemExit too ends one attempt, not the worker
+            error = raised
+        while True:
+            try:
+                self._disarm(execution)
+                break
+            except Interrupted as late:  # injected between the handler's end and here
+                error = error or late
+        _leave_if_forked(self._pid)
+        if error is not None:
             execution.raised(error)
         else:
-            self._disarm(execution)
             execution.returned(result)
 
     def _call(self, execution: Execution) -> Any:
@@ -162,29 +193,36 @@ class ThreadLane:
 
     def _disarm(self, execution: Execution) -> None:
         """Make sure that an injected exception cannot arrive after its attempt."""
-        while True:
-            try:
-                with self._lock:
-                    if execution.handle is not None:
-                        execution.handle = None
-                        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
-            except Interrupted:
-                continue
-            else:
-                return
+        with self._lock:
+            execution.handle = None
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
 
     def interrupt(self, execution: Execution) -> None:
         """Set ``ctx.cancelled``: a thread cannot be stopped, only told."""
         execution.context.cancelled.set()
 
-    def force(self, execution: Execution) -> None:
+    def force(self, execution: Execution) -> bool:
         """Raise ``Interrupted`` in the handler at its next line of Python; it does not reach into blocking C calls."""
         with self._lock:
-            if execution.handle is not None and not execution.finished:
+            if execution.handle is None or execution.finished:
+                return True
+            held = shield.lower(execution.handle)
+            if held is None:
+                return False
+            try:
                 ident = ctypes.c_ulong(execution.handle)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
+            finally:
+                held.release()
+        return True
 
     def close(self) -> None:
         """Let the threads go when they are done."""
         for _ in self._threads:
             self._queue.put(None)
+
+
+def _leave_if_forked(pid: int) -> None:
+    """End a child that a handler has forked and that came back from it: it would go on as a second worker."""
+    if os.getpid() != pid:
+        os._exit(0)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK = 1.0
+"""Seconds between looks at whether a busy child lives."""
+
 
 class Child:
     """One child process and the line to it."""
@@ -49,6 +52,8 @@ class Child:
         prepared.pop("authkey", None)  # refuses to be pickled outside of a spawning, and nobody needs it here
         try:
             self.line.send(prepared)
+        except OSError:  # it is dead already; `run` will say so
+            log.warning("a child process died at once")
         except BaseException:
             self.kill()
             raise
@@ -58,6 +63,7 @@ class Child:
         function = execution.task.function
         try:
             self.line.send((function.__module__, function.__qualname__, execution.task.name, execution.record))
+            self._await_answer()
             kind, ended, value = self.line.recv()
         except (EOFError, OSError) as error:
             raise ChildCrashedError(self._epitaph()) from error
@@ -65,6 +71,12 @@ class Child:
         if kind == "error":
             raise value
         return None if value is None else msgspec.Raw(value)
+
+    def _await_answer(self) -> None:
+        # The end of the line is not enough: a process that the handler has forked may hold its copy for ever.
+        while not self.line.poll(LOOK):
+            if not self.alive and not self.line.poll():
+                raise EOFError
 
     def _epitaph(self) -> str:
         code = self.process.wait()
@@ -130,9 +142,10 @@ class ProcessLane(ThreadLane):
         """Send TERM: the handler sees ``ctx.cancelled`` and ``Interrupted`` is raised in it."""
         self._send(execution, signal.SIGTERM)
 
-    def force(self, execution: Execution) -> None:
+    def force(self, execution: Execution) -> bool:
         """Send KILL."""
         self._send(execution, signal.SIGKILL)
+        return True
 
     def close(self) -> None:
         """Let the threads go and end the children."""

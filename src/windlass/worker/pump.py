@@ -40,14 +40,16 @@ log = logging.getLogger(__name__)
 
 INSIST = 2.0
 """Seconds between asking a handler to stop and insisting."""
+AGAIN = 0.02
+"""Seconds until insisting is tried again at a better moment."""
 STUCK = 3.0
 """Seconds after insisting when a handler that goes on is called stuck."""
 LOOK = 1.0
 """While anything runs the store is asked this often, for cancellations."""
 SHORT = 0.002
 """Handlers faster than this (on average) are waited for, so that they share a commit."""
-LEDGER = 10_000
-"""Ends kept while the store is away; beyond it the worker takes nothing new anyway."""
+NO_ROOM = 1.0
+"""Seconds before a job is tried again for which this process had no thread or memory."""
 
 
 class Pump:
@@ -74,7 +76,10 @@ class Pump:
         self._teller = teller
         self.lanes: Mapping[str, Lane] = {}
         self.running: dict[int, Execution] = {}
+        """What runs, by lease: a job that was lost and came back may run here twice, the first time in vain."""
         self._alone: deque[Record] = deque()
+        self._lonely: Execution | None = None
+        self._stepping = threading.Lock()
         self._ended: deque[Execution] = deque()
         self._unsettled: list[Settlement] = []
         self._watch: list[tuple[float, int, Execution, int]] = []
@@ -143,11 +148,7 @@ class Pump:
         """Give back whatever still runs: its handlers have had their time. Call after the interrupt."""
         given = []
         for execution in list(self.running.values()):
-            if not execution.finished:
-                execution.finished = True
-                if not execution.context.ended:
-                    release = lifecycle.release(execution.record)
-                    execution.settlement = Settlement(execution.record, release, self._driver.now())
+            if execution.abandon():
                 given.append(execution.record.id)
                 self._ended.append(execution)
         self._bell.ring()
@@ -156,7 +157,13 @@ class Pump:
     @property
     def idle(self) -> bool:
         """Whether nothing runs and every end is written."""
-        return not (self.running or self._ended or self._unsettled or self._alone)
+        # In the middle of a turn, claims are on their way in and ends on their way out.
+        if not self._stepping.acquire(blocking=False):
+            return False
+        try:
+            return not (self.running or self._ended or self._unsettled or self._alone)
+        finally:
+            self._stepping.release()
 
     @property
     def held(self) -> int:
@@ -167,7 +174,8 @@ class Pump:
 
     def _run(self) -> None:
         while True:
-            pause = self._step()
+            with self._stepping:
+                pause = self._step()
             if self._quit and ((not self._ended and not self._unsettled) or self._backoff.failing):
                 return
             if pause > 0:
@@ -221,7 +229,7 @@ class Pump:
 
     def _free(self) -> int:
         """Slots for new claims."""
-        if not self._accepting or self._alone:
+        if not self._accepting or self._alone or self._lonely is not None:
             return 0
         return self._concurrency - len(self.running)
 
@@ -271,8 +279,11 @@ class Pump:
         while self._ended:
             execution = self._ended.popleft()
             record = execution.record
-            if self.running.get(record.id) is execution:
-                del self.running[record.id]
+            if self.running.get(record.lease) is not execution:  # abandoned, and its handler has ended only now
+                continue
+            del self.running[record.lease]
+            if self._lonely is execution:
+                self._lonely = None
             self.stuck.pop(record.id, None)
             if execution.settlement is not None:
                 self._unsettled.append(execution.settlement)
@@ -294,6 +305,7 @@ class Pump:
         for record in starting:
             if (record.id, record.lease) not in refused:
                 self._launch([msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)])
+                self._lonely = self.running.get(record.lease)
 
     def _start(self, claims: Sequence[Record]) -> None:
         ready = []
@@ -313,14 +325,20 @@ class Pump:
                 self._unsettled.append(Settlement(record, lifecycle.release(record), self._driver.now()))
                 continue
             execution = Execution(self._app, task, record, self._stopping)
-            self.running[record.id] = execution
+            self.running[record.lease] = execution
             if execution.deadline is not None:
                 self._push(execution.deadline, execution, 0)
             by_lane.setdefault(task.lane, []).append(execution)
         self._all_ended.clear()
         for lane, executions in by_lane.items():
             self._teller.started(executions)
-            self.lanes[lane].start(executions)
+            try:
+                self.lanes[lane].start(executions)
+            except Exception:  # no thread, memory or file descriptor left: the jobs are not to blame
+                log.exception("the %s lane cannot start; its jobs are given back", lane)
+                for execution in executions:
+                    execution.give_back(NO_ROOM)
+                self.finished(executions)
 
     def _task_names(self) -> tuple[str, ...]:
         if self._names_version != self._app.registry_version:
@@ -331,8 +349,8 @@ class Pump:
     # ------------------------------------------------------------------ stopping handlers
 
     def _signalled(self, signal: Signal) -> None:
-        execution = self.running.get(signal.job_id)
-        if execution is not None and execution.record.lease == signal.lease:
+        execution = self.running.get(signal.lease)
+        if execution is not None:
             self._interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)
         elif not signal.cancel:
             self._alone = deque(record for record in self._alone if record.lease != signal.lease)
@@ -362,8 +380,10 @@ class Pump:
             if stage == 0:
                 self._interrupt(execution, Cause.TIMEOUT)
             elif stage == 1:
-                self.lanes[execution.task.lane].force(execution)
-                self._push(now + STUCK, execution, 2)
+                if self.lanes[execution.task.lane].force(execution):
+                    self._push(now + STUCK, execution, 2)
+                else:
+                    self._push(now + AGAIN, execution, 1)
             else:
                 self.stuck[execution.record.id] = execution
                 log.error(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import queue
 import signal
 import threading
 import time
@@ -82,7 +84,7 @@ class Worker:
         self._parts: _Parts | None = None
         self._lock = threading.Lock()
         self._signals = 0
-        self._hurry = threading.Event()
+        self._hurry = _Flag()
 
     # ------------------------------------------------------------------ what it is
 
@@ -117,11 +119,15 @@ class Worker:
         with self._lock:
             if self.alive:
                 raise WorkerStateError("this worker is running already; stop() it first")
-            self._hurry.clear()
+            self._hurry.up = False
             for hook in self._app.start_hooks:
                 hook()
             parts = _Parts(self._app, concurrency=self._concurrency, queues=self._queues)
-            parts.start()
+            try:
+                parts.start()
+            except BaseException:
+                parts.close()
+                raise
             self._parts = parts
         self._app.hub.emit(WorkerStarted(worker=self.id))
 
@@ -142,7 +148,7 @@ class Worker:
         if parts is None or not self.alive:
             return []
         context = _current.get(None)
-        if context is not None and context.record is not None and context.record.id in parts.pump.running:
+        if context is not None and context.record is not None and context.record.lease in parts.pump.running:
             raise WorkerStateError("a handler cannot stop its own worker: it would wait for itself")
         with self._lock:
             given = [] if parts.state == "stopped" else parts.stop(grace, self._hurry)
@@ -174,14 +180,15 @@ class Worker:
         *on_tick* is called about once a second. Returns why it ended: ``"stopped"``, ``"max_jobs"`` or
         ``"max_memory"``.
         """
-        wake = threading.Event()
+        # An Event may deadlock when it is set by a signal handler of the thread that waits for it; this queue may not.
+        wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._signals = 0
 
         def received(_number: int, _frame: object) -> None:
             self._signals += 1
             if self._signals > 1:
-                self._hurry.set()
-            wake.set()
+                self._hurry.up = True
+            wake.put(None)
 
         before = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -197,9 +204,10 @@ class Worker:
                 signal.signal(number, handler)
         return reason
 
-    def _watch(self, wake: threading.Event, on_tick: Callable[[Snapshot], None] | None) -> str:
+    def _watch(self, wake: queue.SimpleQueue[None], on_tick: Callable[[Snapshot], None] | None) -> str:
         while True:
-            wake.wait(1.0)
+            with contextlib.suppress(queue.Empty):
+                wake.get(timeout=1.0)
             if self._signals:
                 return "stopped"
             if self._max_jobs is not None and self._parts is not None and self._parts.teller.ended >= self._max_jobs:
@@ -208,6 +216,12 @@ class Worker:
                 return "max_memory"
             if on_tick is not None:
                 on_tick(self.snapshot())
+
+
+class _Flag:
+    """Set by signal handlers, so without a lock."""
+
+    up = False
 
 
 class _Parts:
@@ -245,7 +259,7 @@ class _Parts:
         self.pump.start()
         self.maintenance.start()
 
-    def stop(self, grace: float, hurry: threading.Event) -> list[int]:
+    def stop(self, grace: float, hurry: _Flag) -> list[int]:
         """Stop in two stages; return the jobs that were given back."""
         self.state = "stopping"
         self._stopping.set()
@@ -253,30 +267,34 @@ class _Parts:
         self.maintenance.stop()
         given: list[int] = []
         if not self._settled(grace, hurry):
-            hurry.clear()
+            hurry.up = False
             before = {execution.record.id for execution in list(self.pump.running.values())}
             self.pump.interrupt(Cause.STOP)
             self._settled(CANCEL_WAIT, hurry)
             given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
         self.pump.quit()
         self.heart.stop()
-        self.pump.lanes.close()  # type: ignore[attr-defined]
         try:
             self._app.driver.retire(self.pump.worker)
         except Exception as error:  # noqa: BLE001 - the others will notice by the missing heartbeat
             log.warning("worker %s could not sign off: %s", self.pump.worker, error)
-        self._bell.close()
-        self.state = "stopped"
+        self.close()
         return given
 
-    def _settled(self, patience: float, hurry: threading.Event) -> bool:
+    def close(self) -> None:
+        """Let go of lanes and bell."""
+        self.pump.lanes.close()  # type: ignore[attr-defined]
+        self._bell.close()
+        self.state = "stopped"
+
+    def _settled(self, patience: float, hurry: _Flag) -> bool:
         """Wait until nothing runs and everything is written."""
         deadline = time.monotonic() + patience
         while not self.pump.idle:
             left = deadline - time.monotonic()
-            if left <= 0 or hurry.is_set():
+            if left <= 0 or hurry.up:
                 return False
-            hurry.wait(min(left, 0.01))
+            time.sleep(min(left, 0.01))
         return True
 
     def snapshot(self) -> Snapshot:
@@ -315,8 +333,10 @@ class _Parts:
         """The store has declared this worker lost: its leases are gone; come back under a new id."""
         log.error("worker %s was declared lost (paused, or cut off?); its handlers are told to stop", self.pump.worker)
         self.pump.interrupt(Cause.LOST)
-        self.pump.rename(_new_id())
-        self.heart.beat()
+        # Known to the store before it claims: what an unknown worker holds is anybody's to take back.
+        renewed = _new_id()
+        self._app.driver.beat(msgspec.structs.replace(self._card(), id=renewed))
+        self.pump.rename(renewed)
 
     def _cut_off(self) -> None:
         log.error("worker %s cannot reach the store and gives its leases up by itself", self.pump.worker)

@@ -60,9 +60,13 @@ def ring_all(addresses: list[str]) -> None:
     """Ring the bells at *addresses*, never waiting."""
     pid = os.getpid()
     if pid not in _out:  # a socket must not be shared with a parent
+        try:
+            out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError:  # no file descriptor left; what was committed is committed
+            return
+        out.setblocking(False)
         _out.clear()
-        _out[pid] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        _out[pid].setblocking(False)
+        _out[pid] = out
     for address in addresses:
         with contextlib.suppress(OSError):
             _out[pid].sendto(b"!", _target(address))

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from windlass.errors import (
     ConfigurationError,
@@ -18,7 +18,7 @@ from windlass.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 OLDEST_SQLITE = (3, 38, 0)
 """json_each is built in since 3.38; RETURNING since 3.35."""
@@ -107,13 +107,21 @@ def connect(path: str, *, durability: str, read_only: bool = False) -> sqlite3.C
     """Open one connection with the settings that everything here relies on."""
     # Lock waits are ours (see Pen), so timeout=0; autocommit, because every BEGIN is written out.
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    try:
+        _set_up(connection, path, durability=durability, read_only=read_only)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: str, *, durability: str, read_only: bool) -> None:
     private = path == ":memory:"
     if not private:
         if not read_only and connection.execute("PRAGMA page_count").fetchone()[0] == 0:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only possible before the first table
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
-            connection.close()
             raise ConfigurationError(f"the database cannot use write-ahead logging here (its mode is {mode!r})")
     synchronous = "OFF" if private else {"full": "FULL", "relaxed": "NORMAL"}[durability]
     connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -122,4 +130,23 @@ def connect(path: str, *, durability: str, read_only: bool = False) -> sqlite3.C
     connection.execute("PRAGMA temp_store = MEMORY")
     if read_only:
         connection.execute("PRAGMA query_only = 1")
-    return connection
+
+
+class Plain:
+    """A connection whose rows are tuples, whatever ``row_factory`` its owner has set."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def _cursor(self) -> sqlite3.Cursor:
+        cursor = self.connection.cursor()
+        cursor.row_factory = None
+        return cursor
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run a statement."""
+        return self._cursor().execute(statement, parameters)
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+        """Run a statement for each row."""
+        return self._cursor().executemany(statement, rows)

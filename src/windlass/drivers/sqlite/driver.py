@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import sqlite3
 import threading
@@ -17,14 +18,21 @@ from windlass.drivers.base import Capabilities, Changed, Filter, Finding, PastAt
 from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite import schema
 from windlass.drivers.sqlite.bell import DatagramBell, ring_all
-from windlass.drivers.sqlite.connect import check_place, connect, translated
+from windlass.drivers.sqlite.connect import Plain, check_place, connect, translated
 from windlass.drivers.sqlite.doctor import diagnose
 from windlass.drivers.sqlite.insert import plan
 from windlass.drivers.sqlite.pen import Pen, take_lock
 from windlass.drivers.sqlite.reads import Reader
 from windlass.drivers.sqlite.sql import Sql
 from windlass.drivers.sqlite.tx import TALLY, Tx
-from windlass.errors import ClosedError, ConfigurationError, LeaseLostError, SchemaError, WindlassError
+from windlass.errors import (
+    ClosedError,
+    ConfigurationError,
+    ConnectionLostError,
+    LeaseLostError,
+    SchemaError,
+    WindlassError,
+)
 from windlass.job import Status
 from windlass.lifecycle import TOTALS
 
@@ -80,6 +88,7 @@ class SqliteDriver:
         self._readers: list[sqlite3.Connection] = []
         self._spare: sqlite3.Connection | None = None
         self._gate = threading.Lock()
+        self._file: tuple[int, int] | None = None
 
     # ------------------------------------------------------------------ life
 
@@ -99,6 +108,7 @@ class SqliteDriver:
                 connection.close()
                 raise
         self._pen.connection = connection
+        self._file = self._identity()
         self._opened = True
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -122,7 +132,8 @@ class SqliteDriver:
         self._opened = False
         if self._pid != os.getpid():
             return
-        with self._gate:
+        # Whoever writes just now may finish.
+        with contextlib.nullcontext() if self._pen.mine else self._pen.exclusive(), self._gate:
             connections = [*self._readers, self._spare, self._pen.connection]
             self._readers, self._spare, self._pen.connection = [], None, None
         for connection in connections:
@@ -149,28 +160,64 @@ class SqliteDriver:
             self._reset()
             with translated():
                 self._pen.connection = self._connect()
+            self._file = self._identity()
 
-    def _begin(self, connection: sqlite3.Connection) -> Tx:
+    def _identity(self) -> tuple[int, int] | None:
+        if self.path is None:
+            return None
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
+
+    def _check_still_there(self) -> None:
+        """Refuse to go on writing into a file that nobody else can see any more."""
+        if self.path is None:
+            return
+        try:
+            found = self._identity()
+        except OSError:
+            found = None
+        if found != self._file:
+            raise ConnectionLostError(
+                f"the database {str(self.path)!r} was deleted, moved or replaced while it was in use; "
+                "put it back, or restart this process to go on with what is there now"
+            )
+
+    def _begin(self, connection: sqlite3.Connection | Plain) -> Tx:
+        self._check_still_there()
         tx = Tx(connection, self._sql, self._clock, ring_all)
         self._shift = tx.shift
         return tx
 
     def _write(self, operation: Callable[[Tx], T]) -> T:
         self._ready()
-        if self._pen.mine:
-            raise WindlassError(
-                "this thread is inside ctx.transaction(), which holds the database's write lock; "
-                "use tx.enqueue(...) or ctx.enqueue(...) there"
-            )
+        self._refuse_inside()
         with translated():
             return self._pen.write(operation)
+
+    @property
+    def _inside(self) -> bool:
+        """Whether the caller is in its own ``ctx.transaction()``, in whichever thread it does its work."""
+        block = _block.get()
+        return block is not None and block.open and block.driver is self
+
+    def _refuse_inside(self) -> None:
+        if self._inside:
+            raise WindlassError(
+                "this is inside ctx.transaction(), which holds the database's write lock; "
+                "use tx.enqueue(...) or ctx.enqueue(...) there"
+            )
+        if self._pen.mine:  # waiting would be for ever: the block goes on only when this thread is free
+            raise WindlassError(
+                "another handler on this event loop is inside ctx.transaction(), and a blocking call would wait for it "
+                "for ever; await the twin (aenqueue, ...) instead, or use `async with ctx.transaction()`"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a read connection; a private store has only the one."""
         self._ready()
         if self.path is None:
-            with contextlib.nullcontext() if self._pen.mine else self._pen.exclusive():
+            with contextlib.nullcontext() if self._pen.mine or self._inside else self._pen.exclusive():
                 assert self._pen.connection is not None
                 yield self._pen.connection
             return
@@ -220,24 +267,24 @@ class SqliteDriver:
 
     def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
         """Yield the statements of an insert for a connection of the caller's."""
-        # Upper bounds are drawn: which jobs are due is known only with the time, and gaps in the order are harmless.
-        ((last_id, last_seq, shift),) = yield (self._sql.draw, (len(jobs), len(jobs)))
-        now = self._clock() + shift
-        planned = plan(jobs, first_id=last_id - len(jobs) + 1, first_seq=last_seq - len(jobs) + 1, now=now)
+        ((last, last_seq, shift),) = yield (self._sql.draw, (len(jobs), len(jobs)))
+        first = last - len(jobs) + 1
+        planned = plan(jobs, first_id=first, now=self._clock() + shift)
         for statement, rows in (
             (self._sql.insert_plain_job, planned.plain_jobs),
             (self._sql.insert_job, planned.jobs),
             (self._sql.insert_tag, planned.tags),
-            (self._sql.insert_ready, planned.ready),
             (self._sql.insert_timer, planned.timer),
         ):
             for row in rows:
                 yield (statement, row)
+        if len(planned.timer) < len(jobs):
+            yield (self._sql.insert_new_ready, (last_seq - last, first, last))
         deltas: dict[tuple[str, str], dict[str, int]] = {}
-        for record in planned.records:
-            delta = deltas.setdefault((record.queue, record.task), dict.fromkeys(TALLY, 0))
-            delta[record.status.value] += 1
-            delta["total_enqueued"] += 1
+        for (queue, task, status), number in planned.counts.items():
+            delta = deltas.setdefault((queue, task), dict.fromkeys(TALLY, 0))
+            delta[status.value] += number
+            delta["total_enqueued"] += number
         for key, delta in deltas.items():
             yield (self._sql.add_tally, (*key, *delta.values()))
         return planned.records
@@ -246,7 +293,7 @@ class SqliteDriver:
         """Check that *connection* is a sqlite3 connection to this file."""
         if not isinstance(connection, sqlite3.Connection):
             raise TypeError(f"connection= must be a sqlite3.Connection here, not {type(connection).__name__}")
-        self.adopt_file(connection.execute("PRAGMA database_list").fetchone()[2])
+        self.adopt_file(Plain(connection).execute("PRAGMA database_list").fetchone()[2])
         return connection
 
     def adopt_file(self, file: str) -> None:
@@ -464,27 +511,33 @@ class SqliteDriver:
         """Open a transaction of its own, holding the pen so that this process waits its turn; or use the caller's."""
         self._ready()
         if connection is not None:
-            with translated(), self._borrowed(connection) as transaction:
+            with self._borrowed(connection) as transaction:
                 yield transaction
             return
-        if self._pen.mine:
-            raise WindlassError("ctx.transaction() is open already in this thread")
-        with translated(), self._pen.exclusive():
-            own = self._pen.connection if self.path is None else (self._spare or self._connect())
-            assert own is not None
+        self._refuse_inside()
+        with self._pen.exclusive():
+            with translated():
+                own = self._pen.connection if self.path is None else (self._spare or self._connect())
+            if own is None:
+                raise ClosedError
             self._spare = None
+            block = _Block(self)
+            _block.set(block)
             try:
-                take_lock(own, self._patience)
-                tx = self._begin(own)
+                with translated():
+                    take_lock(own, self._patience)
+                    tx = self._begin(Plain(own))
                 yield SqliteTransaction(tx, own)
                 _still_open(own)
-                tx.finish()
-                own.execute("COMMIT")
+                with translated():
+                    tx.finish()
+                    own.execute("COMMIT")
             except BaseException:
                 if own.in_transaction:
                     own.execute("ROLLBACK")
                 raise
             finally:
+                block.open = False
                 own.row_factory = None
                 if self.path is not None:
                     self._spare = own
@@ -494,16 +547,18 @@ class SqliteDriver:
     def _borrowed(self, connection: Any) -> Iterator[SqliteTransaction]:
         """Go on with a transaction of the caller's: theirs to begin, ours to end."""
         raw = self.adopt(unwrap(connection))
-        if not raw.in_transaction:
-            take_lock(raw, self._patience)
         end = connection if hasattr(connection, "commit") else raw
         try:
-            tx = self._begin(raw)
+            with translated():
+                if not raw.in_transaction:
+                    take_lock(raw, self._patience)
+                tx = self._begin(Plain(raw))
             yield SqliteTransaction(tx, connection)
             if hasattr(connection, "flush"):
                 connection.flush()
-            tx.finish()
-            end.commit()
+            with translated():
+                tx.finish()
+                end.commit()
         except BaseException:
             end.rollback()
             raise
@@ -527,25 +582,40 @@ def _still_open(connection: sqlite3.Connection) -> None:
         raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
 
 
+class _Block:
+    """An open ``ctx.transaction()``."""
+
+    def __init__(self, driver: SqliteDriver) -> None:
+        self.driver = driver
+        self.open = True
+
+
+# By context and not by thread: handlers take turns on one event loop, and the twins work on threads of their own.
+_block: contextvars.ContextVar[_Block | None] = contextvars.ContextVar("windlass_sqlite_block", default=None)
+
+
 class SqliteTransaction:
     """What ``ctx.transaction()`` holds."""
 
     def __init__(self, tx: Tx, connection: Any) -> None:
         self._tx = tx
+        self._connection = tx.connection.connection  # type: ignore[union-attr]
         self.connection = connection
 
     def execute(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Run a statement of the handler's own."""
-        return self._tx.connection.execute(statement, parameters)
+        return self._connection.execute(statement, parameters)
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""
-        records = self._tx.insert(jobs)
-        self._tx.flush()
+        with translated():
+            records = self._tx.insert(jobs)
+            self._tx.flush()
         return records
 
     def settle(self, settlement: Settlement) -> None:
         """Write the end of the lease in this transaction."""
-        if self._tx.settle([settlement]):
-            raise LeaseLostError(settlement.record.id, settlement.record.lease)
-        self._tx.flush()
+        with translated():
+            if self._tx.settle([settlement]):
+                raise LeaseLostError(settlement.record.id, settlement.record.lease)
+            self._tx.flush()

@@ -18,8 +18,9 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from windlass import shield
 from windlass.drivers.sqlite.connect import is_busy, translate
-from windlass.errors import WindlassError
+from windlass.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,11 +36,12 @@ GROUP = 512
 class _Ticket(Generic[T]):
     """One waiting operation."""
 
-    __slots__ = ("done", "error", "lock", "operation", "result")
+    __slots__ = ("done", "error", "lock", "operation", "result", "written")
 
     def __init__(self, operation: Callable[[Tx], T] | None) -> None:
         self.operation = operation
         self.done = False
+        self.written = False
         self.result: T | None = None
         self.error: BaseException | None = None
         self.lock = threading.Lock()
@@ -67,19 +69,25 @@ class Pen:
     def write(self, operation: Callable[[Tx], T]) -> T:
         """Run *operation* in a transaction that is committed when this returns."""
         ticket = _Ticket(operation)
-        if not self._queue(ticket):
-            self._lead(ticket)
+        with shield.mine():
+            if not self._queue(ticket):
+                self._lead(ticket)
         return ticket.answer()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the pen for the length of a block: nobody else in this process writes."""
         ticket: _Ticket[None] = _Ticket(None)
-        self._queue(ticket)
+        guard, held = shield.mine(), False
         try:
+            with guard:
+                self._queue(ticket)
+                held = True
             yield
         finally:
-            self._hand_on()
+            if held:
+                with guard:
+                    self._hand_on()
 
     @property
     def mine(self) -> bool:
@@ -126,8 +134,8 @@ class Pen:
             self._write(group)
         except BaseException:  # Ctrl-C while writing for others: they are written by whoever leads next
             with self._mutex:
-                self._waiting.extendleft(reversed(group[1:]))
-            del group[1:]
+                self._waiting.extendleft(other for other in reversed(group[1:]) if not other.written)
+            group[1:] = [other for other in group[1:] if other.written]
             raise
         finally:
             self._hand_on()
@@ -147,7 +155,7 @@ class Pen:
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - it is handed to the callers it belongs to
-            if len(group) == 1 or not isinstance(error, WindlassError | sqlite3.IntegrityError):
+            if len(group) == 1 or type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):
                 shared = translate(error) if isinstance(error, sqlite3.Error) else error
                 for ticket in group:
                     ticket.error = shared
@@ -158,19 +166,28 @@ class Pen:
 
     def _commit(self, group: list[_Ticket[Any]]) -> None:
         connection = self.connection
-        assert connection is not None
-        take_lock(connection, self._patience)
+        if connection is None:
+            raise ClosedError
+        committing = False
         try:
+            take_lock(connection, self._patience)
             tx = self._begin(connection)
             for ticket in group:
                 ticket.result = ticket.operation(tx)  # type: ignore[misc]
                 tx.flush()
             tx.finish()
+            committing = True
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            elif committing and not isinstance(error, sqlite3.Error):
+                # Ctrl-C that came during the commit is raised after it: all is written and must not be written again.
+                for ticket in group:
+                    ticket.written = True
             raise
+        for ticket in group:
+            ticket.written = True
         self.commits += 1
         tx.committed()
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from windlass.errors import SchemaError
+
+if TYPE_CHECKING:
+    from windlass.drivers.sqlite.connect import Plain
 
 LATEST = 1
 
 
-def version(connection: sqlite3.Connection, prefix: str) -> int:
+def version(connection: sqlite3.Connection | Plain, prefix: str) -> int:
     """Return the schema's version; 0 when there is none."""
     try:
         row = connection.execute(f"SELECT version FROM {prefix}_counter").fetchone()
@@ -42,7 +46,7 @@ def refuse_newer(found: int) -> None:
         )
 
 
-def migrate(connection: sqlite3.Connection, prefix: str) -> list[str]:
+def migrate(connection: sqlite3.Connection | Plain, prefix: str) -> list[str]:
     """Run the missing steps inside the caller's write transaction; return what was done."""
     found = version(connection, prefix)
     refuse_newer(found)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from windlass.drivers.base import Turn
+    from windlass.drivers.sqlite.connect import Plain
 
+# Uses the primary key of every table; one job costs five look-ups.
 _RECORD = """
 SELECT j.id, j.task, j.queue,
        CASE WHEN d.id IS NOT NULL THEN d.status
@@ -47,17 +49,18 @@ LEFT JOIN {p}_timer t ON t.id = j.id
 LEFT JOIN {p}_done d ON d.id = j.id
 """
 
-# Uses the primary key of every table; one job costs five look-ups.
+# From stream to stream by ready_order, two look-ups each, whatever is in them. Not ``(queue, task) > (…)``: in a
+# correlated subquery SQLite uses only the first column of that, and reads the whole queue.
 _STREAMS = """
-WITH RECURSIVE stream (id) AS (
-    SELECT * FROM (SELECT id FROM {p}_ready ORDER BY queue, task, rank, seq LIMIT 1)
+WITH RECURSIVE stream (queue, task) AS (
+    SELECT * FROM (SELECT queue, task FROM {p}_ready ORDER BY queue, task LIMIT 1)
     UNION ALL
-    SELECT (SELECT n.id FROM {p}_ready n
-            WHERE (n.queue, n.task) > (c.queue, c.task)
-            ORDER BY n.queue, n.task, n.rank, n.seq LIMIT 1)
-    FROM stream JOIN {p}_ready c ON c.id = stream.id
+    SELECT n.queue, n.task FROM stream s, {p}_ready n
+    WHERE n.id = coalesce(
+        (SELECT m.id FROM {p}_ready m WHERE m.queue = s.queue AND m.task > s.task ORDER BY m.queue, m.task LIMIT 1),
+        (SELECT m.id FROM {p}_ready m WHERE m.queue > s.queue ORDER BY m.queue, m.task LIMIT 1))
 )
-SELECT r.queue, r.task FROM stream JOIN {p}_ready r ON r.id = stream.id
+SELECT queue, task FROM stream
 """
 
 # Uses ready_order; reads as many rows as are taken.
@@ -86,6 +89,11 @@ _STATEMENTS = {
                            VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
     "insert_tag": "INSERT INTO {p}_tag VALUES (?, ?)",
     "insert_ready": "INSERT INTO {p}_ready VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    # The jobs just inserted, less those that wait for their time; in the order of their ids.
+    "insert_new_ready": """INSERT INTO {p}_ready
+                           SELECT id, queue, task, -priority, ?1 + id, created_at, 0, 0, 0 FROM {p}_job
+                           WHERE id BETWEEN ?2 AND ?3
+                           AND id NOT IN (SELECT id FROM {p}_timer WHERE id BETWEEN ?2 AND ?3)""",
     "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_attempt": "INSERT INTO {p}_attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -192,7 +200,7 @@ class Sql:
         """Make a record of a row of the record statements."""
         return Record(*(*row[:3], Status(row[3]), *row[4:25], bool(row[25])))
 
-    def streams(self, connection: sqlite3.Connection, turn: Turn) -> list[tuple[str, str]]:
+    def streams(self, connection: sqlite3.Connection | Plain, turn: Turn) -> list[tuple[str, str]]:
         """Return the (queue, task) pairs with pending jobs that this worker may take.
 
         Skips from stream to stream in the index: the jobs inside are not read, whosever they are.
@@ -206,7 +214,7 @@ class Sql:
             wanted = [s for s in wanted if ("queue", s[0]) not in paused and ("task", s[1]) not in paused]
         return wanted
 
-    def heads(self, connection: sqlite3.Connection, turn: Turn) -> list[tuple[Any, ...]]:
+    def heads(self, connection: sqlite3.Connection | Plain, turn: Turn) -> list[tuple[Any, ...]]:
         """Return the best ready jobs over all streams, in order."""
         streams = self.streams(connection, turn)
         if len(streams) == 1:
@@ -224,15 +232,18 @@ class Sql:
 
     def oldest(self, connection: sqlite3.Connection, queue: str) -> float | None:
         """Return since when the longest-waiting pending job of *queue* has been available."""
-        # One look-up per task of the queue and rank: within those the first place in the order is the oldest.
+        # Two look-ups per task and rank of the queue: within those the first place in the order is the oldest.
+        ready = f"{self.prefix}_ready"
         statement = f"""
-            WITH RECURSIVE lane (id) AS (
-                SELECT * FROM (SELECT id FROM {self.prefix}_ready WHERE queue = ?1 ORDER BY queue, task, rank, seq LIMIT 1)
+            WITH RECURSIVE lane (id, task, rank) AS (
+                SELECT * FROM (SELECT id, task, rank FROM {ready} WHERE queue = ?1 ORDER BY queue, task, rank, seq LIMIT 1)
                 UNION ALL
-                SELECT (SELECT n.id FROM {self.prefix}_ready n
-                        WHERE n.queue = ?1 AND (n.task, n.rank) > (c.task, c.rank)
-                        ORDER BY n.queue, n.task, n.rank, n.seq LIMIT 1)
-                FROM lane JOIN {self.prefix}_ready c ON c.id = lane.id
+                SELECT n.id, n.task, n.rank FROM lane c, {ready} n
+                WHERE n.id = coalesce(
+                    (SELECT m.id FROM {ready} m WHERE m.queue = ?1 AND m.task = c.task AND m.rank > c.rank
+                     ORDER BY m.queue, m.task, m.rank, m.seq LIMIT 1),
+                    (SELECT m.id FROM {ready} m WHERE m.queue = ?1 AND m.task > c.task
+                     ORDER BY m.queue, m.task, m.rank, m.seq LIMIT 1))
             )
-            SELECT min(r.run_at) FROM lane JOIN {self.prefix}_ready r ON r.id = lane.id"""
+            SELECT min(r.run_at) FROM lane JOIN {ready} r ON r.id = lane.id"""
         return connection.execute(statement, (queue,)).fetchone()[0]  # type: ignore[no-any-return]

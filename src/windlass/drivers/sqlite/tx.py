@@ -6,7 +6,7 @@ hundred jobs costs about a dozen statements. Reads of another operation in the s
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Sequence
 
+    from windlass.drivers.sqlite.connect import Plain
     from windlass.drivers.sqlite.sql import Sql
     from windlass.job import NewJob
     from windlass.lifecycle import Settlement
@@ -45,7 +46,11 @@ class Tx:
     """What may be done inside one transaction of SQLite."""
 
     def __init__(
-        self, connection: sqlite3.Connection, sql: Sql, clock: Callable[[], float], ring: Callable[[list[str]], None]
+        self,
+        connection: sqlite3.Connection | Plain,
+        sql: Sql,
+        clock: Callable[[], float],
+        ring: Callable[[list[str]], None],
     ) -> None:
         self.connection = connection
         self._execute = connection.execute
@@ -111,18 +116,21 @@ class Tx:
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store new jobs."""
-        planned = plan(jobs, first_id=self._job + 1, first_seq=self._seq + 1, now=self.now)
-        self._job += len(jobs)
-        self._seq += len(planned.ready)
-        if planned.plain_jobs:
-            self._many(self._sql.insert_plain_job, planned.plain_jobs)
-        if planned.jobs:
-            self._many(self._sql.insert_job, planned.jobs)
-        if planned.tags:
-            self._many(self._sql.insert_tag, planned.tags)
-        self._ready.extend(planned.ready)
-        self._timer.extend(planned.timer)
-        for (queue, task, status), number in Counter((r.queue, r.task, r.status) for r in planned.records).items():
+        first, last = self._job + 1, self._job + len(jobs)
+        planned = plan(jobs, first_id=first, now=self.now)
+        for statement, rows in (
+            (self._sql.insert_plain_job, planned.plain_jobs),
+            (self._sql.insert_job, planned.jobs),
+            (self._sql.insert_tag, planned.tags),
+            (self._sql.insert_timer, planned.timer),
+        ):
+            if rows:
+                self._many(statement, rows)
+        if len(planned.timer) < len(jobs):
+            self._execute(self._sql.insert_new_ready, (self._seq + 1 - first, first, last))
+        self._job = last
+        self._seq += len(jobs)
+        for (queue, task, status), number in planned.counts.items():
             delta = self._deltas[queue, task]
             delta[_STATUS[status]] += number
             delta[_ENQUEUED] += number
