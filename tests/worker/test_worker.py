@@ -560,5 +560,3 @@ def test_hooks_see_the_worker_and_each_attempt(app: Windlass) -> None:
     with app.worker():
         ended(work.enqueue())
     assert seen == ["start", "before 1", "work", "after 1", "before 2", "work", "after 2", "stop"]
-
-
