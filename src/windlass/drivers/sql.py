@@ -30,11 +30,18 @@ def unwrap(connection: Any) -> Any:
     if module.startswith("sqlalchemy."):
         if hasattr(connection, "get_bind") and hasattr(connection, "connection"):  # a Session
             connection = connection.connection()
+        _join(connection)
         return connection.connection.driver_connection
     if module.startswith("django."):
         connection.ensure_connection()
         return connection.connection
     return connection
+
+
+def _join(connection: Any) -> None:
+    """Let SQLAlchemy know that its transaction has begun; else its ``commit()`` would have nothing to commit."""
+    if not connection.in_transaction():
+        connection.exec_driver_sql("SELECT 1")
 
 
 def insert_on(driver: Driver, connection: Any, jobs: Sequence[NewJob]) -> list[Record]:
@@ -91,6 +98,7 @@ def _run_adapted(driver: Driver, inner: Any, jobs: Sequence[NewJob]) -> list[Rec
     """Run the insert inside SQLAlchemy's ``run_sync``, where an async driver looks like a DB-API one."""
     if hasattr(inner, "get_bind") and hasattr(inner, "connection"):
         inner = inner.connection()
+    _join(inner)
     adapted = inner.connection.dbapi_connection
 
     def execute(sql: str, values: Sequence[Any]) -> list[Any]:

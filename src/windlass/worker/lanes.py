@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import ctypes
 import os
 import queue
 import threading
@@ -156,11 +155,9 @@ class ThreadLane:
             self._queue.put(execution)
 
     def _work(self) -> None:
-        shield.enlist()
         while True:
             execution = self._queue.get()
             if execution is None:
-                shield.dismiss()
                 return
             # Each attempt has context variables of its own; what one sets the next does not see.
             contextvars.copy_context().run(self._attempt, execution)
@@ -172,6 +169,7 @@ class ThreadLane:
         result, error = None, None
         try:
             with self._lock:
+                shield.enlist()
                 execution.handle = threading.get_ident()
             result = self._call(execution)
         except BaseException as raised:  # noqa: BLE001 - SystemExit too ends one attempt, not the worker
@@ -195,7 +193,7 @@ class ThreadLane:
         """Make sure that an injected exception cannot arrive after its attempt."""
         with self._lock:
             execution.handle = None
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), None)
+            shield.dismiss()
 
     def interrupt(self, execution: Execution) -> None:
         """Set ``ctx.cancelled``: a thread cannot be stopped, only told."""
@@ -206,15 +204,7 @@ class ThreadLane:
         with self._lock:
             if execution.handle is None or execution.finished:
                 return True
-            held = shield.lower(execution.handle)
-            if held is None:
-                return False
-            try:
-                ident = ctypes.c_ulong(execution.handle)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
-            finally:
-                held.release()
-        return True
+            return shield.strike(execution.handle, Interrupted)
 
     def close(self) -> None:
         """Let the threads go when they are done."""
