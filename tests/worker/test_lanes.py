@@ -147,7 +147,7 @@ def test_a_coroutine_told_to_stop_before_its_first_step_ends(app: Windlass, how:
     @app.task
     async def block() -> None:
         blocked.set()
-        go.wait(20)  # noqa: ASYNC251 - it blocks the loop, which is the point
+        go.wait(20)
 
     @app.task(max_attempts=1)
     async def victim() -> None: ...
@@ -174,7 +174,7 @@ def test_a_blocked_loop_keeps_its_lease(make: Callable[..., Windlass]) -> None:
     @app.task(name="work")
     async def work() -> str:
         blocked.set()
-        go.wait(30)  # noqa: ASYNC251
+        go.wait(30)
         return "first"
 
     with app.worker():
@@ -522,7 +522,7 @@ def test_a_thread_that_does_not_stop_keeps_its_lease(make: Callable[..., Windlas
         while not go.is_set():
             try:
                 go.wait(0.05)
-            except BaseException:  # noqa: S112
+            except BaseException:
                 continue
         running[0] -= 1
 

@@ -15,7 +15,7 @@ import pytest
 from tests.waiting import until
 from tests.worker.ending import ended, outcomes, reaches
 from windlass import Context, Windlass
-from windlass.errors import ConnectionLostError, ShutdownTimeoutError, WorkerStateError
+from windlass.errors import ConnectionLostError, ShutdownTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ def test_a_handler_that_never_stops_does_not_hold_up_the_stop(app: Windlass) -> 
         while not go.is_set():
             try:
                 go.wait(0.05)
-            except BaseException:  # noqa: S112
+            except BaseException:
                 continue
         over.set()
         return "too late"

@@ -53,7 +53,8 @@ class Maintenance:
         now = time.monotonic()
         self._next_purge = now + RETENTION / 10
         self._next_tidy = now + TIDY
-        self._service = Service("maintenance", self.tick, interval=RESCUE)
+        # At once: a worker that never lives for a second must rescue its predecessor's jobs all the same.
+        self._service = Service("maintenance", self.tick, interval=RESCUE, at_once=True)
 
     def start(self) -> None:
         """Start looking."""
