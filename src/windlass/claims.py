@@ -14,7 +14,7 @@ from windlass.lifecycle import Settlement
 from windlass.times import Duration, seconds
 
 if TYPE_CHECKING:
-    from windlass.client import Client
+    from windlass.client.handle import Handle
     from windlass.job import Record
     from windlass.lifecycle import Transition
 
@@ -25,7 +25,7 @@ class Claim:
     As a context manager it is acknowledged at the end of the block, or fails with the block's exception.
     """
 
-    def __init__(self, app: Client, record: Record, holder: str) -> None:
+    def __init__(self, app: Handle, record: Record, holder: str) -> None:
         self._app = app
         self._record = record
         self._holder = holder

@@ -1,0 +1,17 @@
+"""Every client operation, each with its awaitable twin.
+
+The rules are in :mod:`windlass.lifecycle`; here they are looked up, handed to the driver, and its answers turned into
+what users hold.
+"""
+
+from windlass.client.claiming import Claiming
+from windlass.client.enqueuing import Enqueuing
+from windlass.client.managing import Managing
+from windlass.client.reading import Reading
+
+
+class Client(Enqueuing, Reading, Managing, Claiming):
+    """What can be asked of a store of jobs, whether or not this process knows their tasks."""
+
+
+__all__ = ["Client"]

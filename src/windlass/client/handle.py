@@ -1,0 +1,125 @@
+"""What every operation of a client stands on: the open store, the registry's answers, the pool of the twins."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from windlass.drivers import connect
+from windlass.errors import (
+    ClosedError,
+)
+from windlass.events import Hub, LogSubscriber
+from windlass.job import Job, Record
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator
+
+    from windlass.backoff import Backoff
+    from windlass.drivers.base import Capabilities, Driver
+    from windlass.job import Holder
+    from windlass.settings import Settings
+    from windlass.task import AnyTask
+
+
+class Handle:
+    """An application's hold on its store."""
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, *, logger: logging.Logger) -> None:
+        self.settings = settings
+        self.default_max_attempts = settings.max_attempts
+        self.log = logger
+        self.hub = Hub()
+        LogSubscriber(self.hub, logger)
+        self._driver: Driver = connect(settings)
+        self._opened = False
+        self._closed = False
+        self._ignores_connections = False
+        self._opening = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._executor_pid = 0
+
+    # ------------------------------------------------------------------ life
+
+    @property
+    def driver(self) -> Driver:
+        """The store, opened at first use."""
+        if self._closed:
+            raise ClosedError
+        if not self._opened:
+            with self._opening:
+                if not self._opened:
+                    self._driver.open()
+                    self._opened = True
+        return self._driver
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can do."""
+        return self._driver.capabilities
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """The pool that awaitable twins run on: made at first use, and again in a forked child."""
+        if self._closed:
+            raise ClosedError
+        if self._executor is None or self._executor_pid != os.getpid():
+            self._executor = ThreadPoolExecutor(8, thread_name_prefix="windlass-client")
+            self._executor_pid = os.getpid()
+        return self._executor
+
+    @contextmanager
+    def swapped(self, driver: Driver) -> Iterator[None]:
+        """Use another, open driver for a block; ``connection=`` is ignored meanwhile. For tests."""
+        before = self._driver, self._opened, self._ignores_connections
+        self._driver, self._opened, self._ignores_connections = driver, True, True
+        try:
+            yield
+        finally:
+            self._driver, self._opened, self._ignores_connections = before
+
+    def close(self) -> None:
+        """Let go of the store. Afterwards every operation raises ``ClosedError``; closing again does nothing."""
+        self._closed = True
+        if self._executor is not None and self._executor_pid == os.getpid():
+            self._executor.shutdown(wait=False)
+        if self._opened:
+            self._driver.close()
+
+    # ------------------------------------------------------------------ what the tasks say
+
+    def find_task(self, name: str) -> AnyTask | None:
+        """Return the task of that name or alias, if it is known here."""
+        raise NotImplementedError
+
+    def backoff_of(self, name: str) -> Backoff:
+        """Return the back-off that applies to a task."""
+        task = self.find_task(name)
+        return task.backoff if task is not None and task.backoff is not None else self.settings.backoff
+
+    def max_attempts_of(self, record: Record) -> int:
+        """Return the tries a job has: its own, else its task's, else the application's."""
+        if record.max_attempts is not None:
+            return record.max_attempts
+        task = self.find_task(record.task)
+        return task.max_attempts if task is not None and task.max_attempts else self.settings.max_attempts
+
+    def timeout_of(self, record: Record) -> float | None:
+        """Return the seconds an attempt may take, or ``None``: the job's own, else its task's, else the app's."""
+        timeout = record.timeout
+        if timeout is None:
+            task = self.find_task(record.task)
+            timeout = task.timeout if task is not None else None
+        if timeout is None:
+            timeout = self.settings.timeout
+        return timeout or None
+
+    def wrap(self, record: Record, *, created: bool = True) -> Job:
+        """Show a record as a job."""
+        return Job(record, cast("Holder", self), created=created)
