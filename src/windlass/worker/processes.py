@@ -47,11 +47,16 @@ class Child:
         )
         theirs.close()
         self.line: connection.Connection[Any, Any] = connection.Connection(ours.detach())
+        # How multiprocessing makes a spawned child see the parent's sys.path and main module.
+        prepared = spawn.get_preparation_data("windlass-child")
+        del prepared["authkey"]  # for multiprocessing's own connections; it refuses to travel
         try:
-            # How multiprocessing makes a spawned child see the parent's sys.path and main module.
-            self.line.send(spawn.get_preparation_data("windlass-child"))
+            self.line.send(prepared)
         except OSError:  # it is dead already; `run` will say so
             log.warning("a child process died at once")
+        except BaseException:
+            self.kill()
+            raise
 
     def run(self, execution: Execution) -> Any:
         """Send one attempt and wait for its end."""
