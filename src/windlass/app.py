@@ -66,6 +66,7 @@ class Windlass(Client):
         beat: seconds between heartbeats.
         lost_after: seconds without a heartbeat after which a worker is lost; at least three beats.
         grace: seconds a stopping worker waits for running handlers.
+        unknown: ``"keep"`` leaves jobs of a task that no running worker knows pending, ``"dead"`` ends them.
         payload_limit: bytes of encoded JSON allowed for a payload or result.
         logger: where log lines go; default ``logging.getLogger("windlass")``.
 
@@ -89,6 +90,7 @@ class Windlass(Client):
         beat: Duration | None = None,
         lost_after: Duration | None = None,
         grace: Duration | None = None,
+        unknown: str | None = None,
         payload_limit: int | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
@@ -107,11 +109,13 @@ class Windlass(Client):
             "beat": beat,
             "lost_after": lost_after,
             "grace": grace,
+            "unknown": unknown,
             "payload_limit": payload_limit,
         }
         super().__init__(resolve(given), logger=logger or logging.getLogger("windlass"))
         self._tasks: dict[str, AnyTask] = {}
         self._aliases: dict[str, AnyTask] = {}
+        self._handlers: dict[type, str] = {}
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self.registry_version = 0
@@ -226,9 +230,9 @@ class Windlass(Client):
         payload_type(kind)
 
         def decorate(function: Hook) -> Hook:
-            self._add(
-                Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given), replace=replace
-            )
+            task: AnyTask = Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given)
+            self._add(task, replace=replace)
+            self._handlers[kind] = task.name
             return function
 
         return decorate
@@ -242,7 +246,8 @@ class Windlass(Client):
         return await self.aenqueue_draft(self._dispatched(payload, given), connection=connection)
 
     def _dispatched(self, payload: Any, given: EnqueueOptions) -> Draft[Any]:
-        name = payload_type(type(payload)).__name__
+        kind = payload_type(type(payload))
+        name = self._handlers.get(kind, kind.__name__)
         chosen = options(**given)
         return Draft(name, self, chosen, payload)
 

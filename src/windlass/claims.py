@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from windlass import codec, failures, lifecycle
+from windlass import codec, failures, lifecycle, telling
 from windlass.backoff import wait
 from windlass.drivers.base import Turn
 from windlass.errors import LeaseLostError
+from windlass.events import LeaseLost
 from windlass.job import Failure, Job
 from windlass.lifecycle import Settlement
 from windlass.times import Duration, seconds
@@ -74,7 +75,8 @@ class Claim:
         else:
             pause = seconds(delay, name="delay")
         most = self._app.max_attempts_of(self._record)
-        self._settle(lifecycle.fail(self._record, failures.encode(failure), max_attempts=most, delay=pause, now=now))
+        encoded = failures.encode(failure)
+        self._settle(lifecycle.fail(self._record, encoded, max_attempts=most, delay=pause, now=now), exception)
 
     def release(self) -> None:
         """Give the job back; counts nothing.
@@ -93,11 +95,14 @@ class Claim:
         if not self._app.driver.extend(self._record, seconds(lease, name="lease")):
             raise LeaseLostError(self._record.id, self._record.lease)
 
-    def _settle(self, transition: Transition) -> None:
+    def _settle(self, transition: Transition, exception: BaseException | None = None) -> None:
         self._open = False
         settlement = Settlement(self._record, transition, self._app.driver.now())
         if self._app.driver.exchange(Turn(worker=self._holder, settlements=[settlement])).refused:
+            self._app.hub.emit(LeaseLost(job=self.job))
             raise LeaseLostError(self._record.id, self._record.lease)
+        if telling.wanted(self._app.hub):
+            telling.tell(self._app, settlement, exception)
 
     def __enter__(self) -> Self:
         """Return the claim."""

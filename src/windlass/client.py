@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import msgspec
 
-from windlass import codec, lifecycle, rescuer
+from windlass import codec, lifecycle, rescuer, telling
 from windlass.claims import Claim
 from windlass.drivers import connect
 from windlass.drivers.base import Filter, Turn
@@ -605,11 +605,10 @@ class Client:
                 raise ConfigurationError(f"{name} must be text, not {value!r}")
         if batch is not None and not _whole(batch):
             raise ConfigurationError(f"batch must be a whole number, not {batch!r}")
-        known = self.find_task(task) if task is not None else None
         return Filter(
             statuses=_statuses(status),
             queue=queue,
-            task=known.name if known is not None else task,
+            task=task,
             tag=tag,
             origin=origin,
             batch=batch,
@@ -658,27 +657,30 @@ class Client:
 
     def pause(self, *, queue: str | None = None, task: str | None = None) -> None:
         """Pause a queue or task for all processes, durably. Running jobs go on; waiting ones lose nothing."""
-        kind, name = self._one_of(queue, task)
-        self.driver.pause(kind, name, True)
-        self.hub.emit(QueuePaused(kind=kind, name=name))
+        for kind, name in self._named_by(queue, task):
+            self.driver.pause(kind, name, True)
+            self.hub.emit(QueuePaused(kind=kind, name=name))
 
     apause = offload(pause)
 
     def resume(self, *, queue: str | None = None, task: str | None = None) -> None:
         """Resume a paused queue or task."""
-        kind, name = self._one_of(queue, task)
-        self.driver.pause(kind, name, False)
-        self.hub.emit(QueueResumed(kind=kind, name=name))
+        for kind, name in self._named_by(queue, task):
+            self.driver.pause(kind, name, False)
+            self.hub.emit(QueueResumed(kind=kind, name=name))
 
     aresume = offload(resume)
 
-    def _one_of(self, queue: str | None, task: str | None) -> tuple[str, str]:
+    def _named_by(self, queue: str | None, task: str | None) -> list[tuple[str, str]]:
+        """Return what is meant; a task with its aliases, under which jobs may be stored."""
         if (queue is None) == (task is None):
             raise TypeError("give queue= or task=, one of them")
         if queue is not None:
-            return "queue", check_name("queue", queue)
+            return [("queue", check_name("queue", queue))]
         known = self.find_task(task or "")
-        return "task", known.name if known is not None else check_name("task", task)
+        if known is None:
+            return [("task", check_name("task", task))]
+        return [("task", name) for name in (known.name, *known.aliases)]
 
     def queues(self) -> list[Queue]:
         """Return the queues, by name."""
@@ -727,6 +729,9 @@ class Client:
                 self.driver, worker="hand:rescue", max_crashes=self.settings.max_crashes, overdue=True
             )
             total += len(rescued)
+            if telling.wanted(self.hub):
+                for settlement in rescued:
+                    telling.tell(self, settlement)
             if not rescued:
                 return total
 

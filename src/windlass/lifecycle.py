@@ -38,6 +38,7 @@ class Move(StrEnum):
     RETRY = "retry"
     RESCHEDULE = "reschedule"
     RUN_NOW = "run now"
+    GIVE_UP = "give up"
     DELETE = "delete"
 
 
@@ -53,6 +54,7 @@ MOVES: Mapping[Status | None, Mapping[Move, tuple[Status | None, ...]]] = {
     },
     S.PENDING: {
         Move.CLAIM: (S.RUNNING,),
+        Move.GIVE_UP: (S.DEAD,),
         Move.CANCEL: (S.CANCELLED,),
         Move.RESCHEDULE: (S.SCHEDULED, S.PENDING),
         Move.RUN_NOW: (S.PENDING,),
@@ -337,6 +339,24 @@ def run_now(record: Record) -> Transition:
         failures=record.failures,
         crashes=record.crashes,
         keep_place=record.status is Status.PENDING,
+    )
+
+
+def give_up(record: Record, error: bytes) -> Transition:
+    """End a pending job that nobody can run.
+
+    Raises:
+        JobStateError: it is not pending any more.
+    """
+    if not _legal(record, Move.GIVE_UP, Status.DEAD):
+        raise _refuse(record, Move.GIVE_UP)
+    return Transition(
+        move=Move.GIVE_UP,
+        status=Status.DEAD,
+        attempt=record.attempt,
+        failures=record.failures,
+        crashes=record.crashes,
+        error=error,
     )
 
 

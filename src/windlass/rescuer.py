@@ -63,8 +63,8 @@ def vanished(workers: Iterable[Worker]) -> list[str]:
 
 def rescue(
     driver: Driver, *, worker: str, max_crashes: int, overdue: bool = True, limit: int = BATCH
-) -> tuple[list[str], list[Record]]:
-    """Declare lost workers lost and return one batch of their jobs; ``(workers, jobs)``.
+) -> tuple[list[str], list[Settlement]]:
+    """Declare lost workers lost and return one batch of their jobs; ``(workers, settlements)``.
 
     *overdue* = False looks at vanished processes and expired claims only: for a rescuer that cannot trust its own view
     of the others' heartbeats yet.
@@ -77,7 +77,7 @@ def rescue(
     return lost, give_back(driver, orphans, worker=worker, max_crashes=max_crashes)
 
 
-def give_back(driver: Driver, orphans: Sequence[Record], *, worker: str, max_crashes: int) -> list[Record]:
+def give_back(driver: Driver, orphans: Sequence[Record], *, worker: str, max_crashes: int) -> list[Settlement]:
     """Settle leases that nobody holds any more; return those that were indeed still live."""
     now = driver.now()
     settlements = [
@@ -85,4 +85,4 @@ def give_back(driver: Driver, orphans: Sequence[Record], *, worker: str, max_cra
         for record in orphans
     ]
     refused = set(driver.exchange(Turn(worker=worker, settlements=settlements)).refused)
-    return [record for record in orphans if (record.id, record.lease) not in refused]
+    return [s for s in settlements if (s.record.id, s.record.lease) not in refused]

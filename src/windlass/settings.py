@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lost_after: float = 20.0
     grace: float = 25.0
     """How long a stopping worker waits for running handlers before it cancels them."""
+    unknown: str = "keep"
+    """What becomes of waiting jobs whose task no running worker knows: ``"keep"`` or ``"dead"``."""
     payload_limit: int = PAYLOAD_LIMIT
     """Bytes of encoded JSON, for payloads and results."""
 
@@ -181,5 +183,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "beat": _positive,
     "lost_after": _positive,
     "grace": _duration,
+    "unknown": _choice("keep", "dead"),
     "payload_limit": _count,
 }

@@ -1,5 +1,6 @@
 """Four workers on one SQLite file are killed, stopped and told to end at random; the history must stay clean."""
 
+import itertools
 import json
 import os
 import random
@@ -81,7 +82,7 @@ def test_nothing_is_lost_doubled_or_condemned_by_thirty_faults(tmp_path: Path, f
     """Every acknowledged enqueue completes, leases never overlap, and every refused write was stale."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1 << 30)
     dice = random.Random(seed)
-    print(f"CHAOS_SEED={seed}")
+    print(f"CHAOS_SEED={seed}")  # noqa: T201 - shown when the test fails, to run it again
     app = Windlass(f"sqlite:///{tmp_path / 'chaos.db'}", beat=1, lost_after=LOST_AFTER)
     acknowledged = [
         app.enqueue(dice.choice(("in_thread", "on_loop")), {"length": dice.uniform(0.02, 0.12)}).id
@@ -167,7 +168,7 @@ def check(
         assert [a.outcome for a in history].count(Outcome.COMPLETED) == 1
         assert history[-1].outcome is Outcome.COMPLETED
         assert len(starts[job_id]) <= len(history)
-        for before, after in zip(history, history[1:], strict=False):
+        for before, after in itertools.pairwise(history):
             assert before.finished_at is not None
             assert after.started_at is not None
             assert before.finished_at <= after.started_at, f"leases of job {job_id} overlapped: {history}"
@@ -182,7 +183,7 @@ def check(
         assert max(starts[job_id]) > lease or app.history(job_id)[-1].number > len(
             [a for a in starts[job_id] if a <= lease]
         ), f"job {job_id}: a write under lease {lease} was refused although it was valid"
-    print(
+    print(  # noqa: T201
         f"{int(lost)} attempts lost, {len(refused)} writes refused, slowest recovery {slowest:.1f} s, {len(locks)} locks"
     )
 

@@ -203,3 +203,7 @@ def testing(app: Windlass, *, inline: bool = False, ignore: Ignored = False) -> 
     harness = Harness(app, inline=inline, ignore=ignore)
     with app.swapped(harness.driver):
         yield harness
+
+
+# pytest takes every imported function whose name begins with "test" for a test.
+testing.__test__ = False  # type: ignore[attr-defined]

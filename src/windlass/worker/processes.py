@@ -49,7 +49,7 @@ class Child:
         self.line: connection.Connection[Any, Any] = connection.Connection(ours.detach())
         # How multiprocessing makes a spawned child see the parent's sys.path and main module.
         prepared = spawn.get_preparation_data("windlass-child")
-        del prepared["authkey"]  # for multiprocessing's own connections; it refuses to travel
+        prepared.pop("authkey", None)  # refuses to be pickled outside of a spawning, and nobody needs it here
         try:
             self.line.send(prepared)
         except OSError:  # it is dead already; `run` will say so

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
     from windlass.worker.lanes import Lane
-    from windlass.worker.telling import Teller
+    from windlass.worker.teller import Teller
 
 log = logging.getLogger(__name__)
 

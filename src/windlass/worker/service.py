@@ -48,11 +48,12 @@ class Backoff:
 
 
 class Service:
-    """Calls ``tick`` every *interval* seconds on a thread of its own until stopped."""
+    """Calls ``tick`` every *interval* seconds on a thread of its own until stopped; the first time after one, or at once."""
 
-    def __init__(self, name: str, tick: Callable[[], None], *, interval: float) -> None:
+    def __init__(self, name: str, tick: Callable[[], None], *, interval: float, at_once: bool = False) -> None:
         self._tick = tick
         self._interval = interval
+        self._first = 0.0 if at_once else interval
         self._stop = threading.Event()
         self._backoff = Backoff(name)
         self._thread = threading.Thread(target=self._run, name=f"windlass-{name}", daemon=True)
@@ -68,7 +69,7 @@ class Service:
             self._thread.join()
 
     def _run(self) -> None:
-        pause = self._interval
+        pause = self._first
         while not self._stop.wait(pause):
             try:
                 self._tick()

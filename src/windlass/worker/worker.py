@@ -26,7 +26,7 @@ from windlass.worker.heart import Heart, new_card
 from windlass.worker.lanes import LoopLane, ThreadLane
 from windlass.worker.maintenance import Maintenance
 from windlass.worker.pump import INSIST, Pump
-from windlass.worker.telling import Teller
+from windlass.worker.teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -250,7 +250,9 @@ class _Parts:
             app, worker=self.pump.worker, bell=self._bell.address, concurrency=concurrency, queues=queues
         )
         self.heart = Heart(app, card=self._card, on_lost=self._lost, on_cut_off=self._cut_off)
-        self.maintenance = Maintenance(app, worker=lambda: self.pump.worker, trusted=lambda: self.heart.trusted)
+        self.maintenance = Maintenance(
+            app, worker=lambda: self.pump.worker, trusted=lambda: self.heart.trusted, queues=queues
+        )
         self.pump.lanes = _Lanes(self.pump, concurrency)
 
     def start(self) -> None:

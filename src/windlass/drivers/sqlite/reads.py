@@ -86,12 +86,18 @@ class Reader:
                     source = f"{prefix}_done INDEXED BY {prefix}_done_list"
                     yield _select(source, exact), [status.value, tally.queue, tally.task, *values]
                 continue
-            source, where, extra = self._waiting(which, status, sum(t.counts[status] for t in streams))
-            yield _select(source, [*where, *clauses]), [*extra, *values]
+            if status is Status.PENDING and (which.queue or which.task):
+                for tally in streams:
+                    # A stream is read by its own index and sorted, or if it is long by id, where it is soon met.
+                    short = tally.counts[status] <= SORTABLE
+                    source = f"{prefix}_ready " + (f"INDEXED BY {prefix}_ready_order" if short else "NOT INDEXED")
+                    yield _select(source, ["queue = ?", "task = ?", *clauses]), [tally.queue, tally.task, *values]
+                continue
+            where, extra = self._waiting(which, status)
+            yield _select(f"{prefix}_{_PLACE[status]} NOT INDEXED", [*where, *clauses]), [*extra, *values]
 
-    def _waiting(self, which: Filter, status: Status, number: int) -> tuple[str, list[str], list[Any]]:
-        """Return the table, clauses and values for jobs that are not finished."""
-        prefix = self._sql.prefix
+    def _waiting(self, which: Filter, status: Status) -> tuple[list[str], list[Any]]:
+        """Return the clauses and values that pick a table's rows by status, queue and task."""
         where: list[str] = []
         extra: list[Any] = []
         if which.queue is not None:
@@ -100,10 +106,7 @@ class Reader:
             where, extra = [*where, "task = ?"], [*extra, which.task]
         if status in (Status.SCHEDULED, Status.RETRYING):
             where = [*where, f"retrying = {int(status is Status.RETRYING)}"]
-        one_stream = which.queue is not None and which.task is not None
-        sortable = status is Status.PENDING and one_stream and number <= SORTABLE
-        index = f"INDEXED BY {prefix}_ready_order" if sortable else "NOT INDEXED"
-        return f"{prefix}_{_PLACE[status]} {index}", where, extra
+        return where, extra
 
     def _residual(self, which: Filter) -> tuple[list[str], list[Any]]:
         """Return the clauses that no counter answers; ``id`` is the candidate's."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from windlass.drivers.base import Turn
     from windlass.drivers.sqlite.connect import Plain
 
+# Uses the primary key of every table; one job costs five look-ups.
 _RECORD = """
 SELECT j.id, j.task, j.queue,
        CASE WHEN d.id IS NOT NULL THEN d.status
@@ -48,17 +49,18 @@ LEFT JOIN {p}_timer t ON t.id = j.id
 LEFT JOIN {p}_done d ON d.id = j.id
 """
 
-# Uses the primary key of every table; one job costs five look-ups.
+# From stream to stream by ready_order, two look-ups each, whatever is in them. Not ``(queue, task) > (…)``: in a
+# correlated subquery SQLite uses only the first column of that, and reads the whole queue.
 _STREAMS = """
-WITH RECURSIVE stream (id) AS (
-    SELECT * FROM (SELECT id FROM {p}_ready ORDER BY queue, task, rank, seq LIMIT 1)
+WITH RECURSIVE stream (queue, task) AS (
+    SELECT * FROM (SELECT queue, task FROM {p}_ready ORDER BY queue, task LIMIT 1)
     UNION ALL
-    SELECT (SELECT n.id FROM {p}_ready n
-            WHERE (n.queue, n.task) > (c.queue, c.task)
-            ORDER BY n.queue, n.task, n.rank, n.seq LIMIT 1)
-    FROM stream JOIN {p}_ready c ON c.id = stream.id
+    SELECT n.queue, n.task FROM stream s, {p}_ready n
+    WHERE n.id = coalesce(
+        (SELECT m.id FROM {p}_ready m WHERE m.queue = s.queue AND m.task > s.task ORDER BY m.queue, m.task LIMIT 1),
+        (SELECT m.id FROM {p}_ready m WHERE m.queue > s.queue ORDER BY m.queue, m.task LIMIT 1))
 )
-SELECT r.queue, r.task FROM stream JOIN {p}_ready r ON r.id = stream.id
+SELECT queue, task FROM stream
 """
 
 # Uses ready_order; reads as many rows as are taken.
@@ -230,15 +232,18 @@ class Sql:
 
     def oldest(self, connection: sqlite3.Connection, queue: str) -> float | None:
         """Return since when the longest-waiting pending job of *queue* has been available."""
-        # One look-up per task of the queue and rank: within those the first place in the order is the oldest.
+        # Two look-ups per task and rank of the queue: within those the first place in the order is the oldest.
+        ready = f"{self.prefix}_ready"
         statement = f"""
-            WITH RECURSIVE lane (id) AS (
-                SELECT * FROM (SELECT id FROM {self.prefix}_ready WHERE queue = ?1 ORDER BY queue, task, rank, seq LIMIT 1)
+            WITH RECURSIVE lane (id, task, rank) AS (
+                SELECT * FROM (SELECT id, task, rank FROM {ready} WHERE queue = ?1 ORDER BY queue, task, rank, seq LIMIT 1)
                 UNION ALL
-                SELECT (SELECT n.id FROM {self.prefix}_ready n
-                        WHERE n.queue = ?1 AND (n.task, n.rank) > (c.task, c.rank)
-                        ORDER BY n.queue, n.task, n.rank, n.seq LIMIT 1)
-                FROM lane JOIN {self.prefix}_ready c ON c.id = lane.id
+                SELECT n.id, n.task, n.rank FROM lane c, {ready} n
+                WHERE n.id = coalesce(
+                    (SELECT m.id FROM {ready} m WHERE m.queue = ?1 AND m.task = c.task AND m.rank > c.rank
+                     ORDER BY m.queue, m.task, m.rank, m.seq LIMIT 1),
+                    (SELECT m.id FROM {ready} m WHERE m.queue = ?1 AND m.task > c.task
+                     ORDER BY m.queue, m.task, m.rank, m.seq LIMIT 1))
             )
-            SELECT min(r.run_at) FROM lane JOIN {self.prefix}_ready r ON r.id = lane.id"""
+            SELECT min(r.run_at) FROM lane JOIN {ready} r ON r.id = lane.id"""
         return connection.execute(statement, (queue,)).fetchone()[0]  # type: ignore[no-any-return]

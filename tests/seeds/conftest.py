@@ -1,0 +1,86 @@
+"""What the tests of the seeds' features are given: a store, apps on it, a gate for handlers, programs beside us."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import windlass
+from tests.seeds.bench import Gate, Open, Spawn
+from windlass import Windlass
+
+QUICK: dict[str, Any] = {"beat": 0.2, "lost_after": 1, "poll": 0.05, "grace": 5}
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A closed gate; opened at the end, so that no handler is left behind it."""
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Make apps with quick heartbeats; they are closed at the end."""
+    apps: list[Windlass] = []
+
+    def make(url: str, **options: Any) -> Windlass:
+        apps.append(Windlass(url, **{**QUICK, **options}))
+        return apps[-1]
+
+    yield make
+    for app in apps:
+        app.close()
+
+
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    """A SQLite file of the test's own."""
+    return f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def store(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty store of each kind that needs no server."""
+    return str(request.getfixturevalue("file_url")) if request.param == "sqlite" else "memory://"
+
+
+@pytest.fixture
+def app(store: str, opened: Open) -> Windlass:
+    """An app that tries failed jobs again at once."""
+    return opened(store, backoff=0)
+
+
+@pytest.fixture
+def spawn(file_url: str) -> Iterator[Spawn]:
+    """Run a program that finds ``app`` on the SQLite file; its standard streams are pipes."""
+    running: list[subprocess.Popen[str]] = []
+    head = textwrap.dedent(f"""\
+        import os, sys, threading
+        from windlass import Context, Windlass
+
+        app = Windlass({file_url!r}, backoff=0, beat=0.2, lost_after=1, poll=0.05, grace=5)
+        """)
+    path = os.pathsep.join([str(Path(windlass.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+
+    def start(program: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-c", head + textwrap.dedent(program)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
