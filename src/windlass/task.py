@@ -374,9 +374,10 @@ _NOTHING = Options()
 
 def _default_name(function: Any) -> str:
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    name = str(name).rpartition("<locals>.")[2]
     if name == "<lambda>":
         raise SignatureError("a lambda has no name of its own; pass name=")
-    return str(name).rpartition("<locals>.")[2]
+    return name
 
 
 def _fixed(delay: Duration) -> Backoff:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -51,7 +51,7 @@ class Rival:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
 
-    def __enter__(self) -> Rival:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -77,7 +77,7 @@ def test_sync_and_async_handlers_run_side_by_side(app: Windlass) -> None:
     @app.task
     async def loop() -> str:
         async_in.set()
-        while not sync_in.is_set():
+        while not sync_in.is_set():  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0)
         return threading.current_thread().name
 
@@ -312,12 +312,12 @@ def test_a_blocking_call_beside_an_open_transaction_is_refused(make: Callable[..
     async def holder(ctx: Context) -> None:
         async with ctx.transaction():
             opened.set()
-            while not tried.is_set():
+            while not tried.is_set():  # noqa: ASYNC110 - a loop that ticks is what is tested
                 await asyncio.sleep(0.001)
 
     @app.task
     async def other() -> str:
-        while not opened.is_set():
+        while not opened.is_set():  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.001)
         try:
             child.enqueue()

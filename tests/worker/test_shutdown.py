@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from tests.waiting import until
 from tests.worker.ending import ended, outcomes, reaches
-from windlass import Context, Windlass
+from windlass import Context, Windlass  # noqa: TC001 - handlers' annotations are read
 from windlass.errors import ConnectionLostError, ShutdownTimeoutError
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def test_a_worker_that_cannot_start_leaves_nothing_open(make: Callable[..., Wind
 
 PROGRAM = """
 import sys, threading, time
-from windlass import Context, Windlass
+from windlass import Context, Windlass  # noqa: TC001 - handlers' annotations are read
 app = Windlass(sys.argv[1], durability="relaxed", poll=0.05, backoff=0, grace=float(sys.argv[2]))
 
 @app.task
@@ -244,7 +244,7 @@ class Running:
         assert self.process.stdout is not None
         assert self.process.stdout.readline().strip() == line
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -32,10 +33,8 @@ def test_a_coroutine_out_of_time_is_cancelled(app: Windlass) -> None:
 
     @app.task(timeout=0.1, max_attempts=1)
     async def proud() -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            pass
         return "all the same"
 
     with app.worker():

@@ -184,11 +184,11 @@ def test_a_payload_that_does_not_fit_follows_the_retry_rules(app: Windlass) -> N
 def test_a_broken_back_off_falls_back_to_the_default(app: Windlass, caplog: pytest.LogCaptureFixture) -> None:
     """A policy that raises or answers nonsense costs no job; it is logged."""
 
-    @app.task(backoff=lambda job, error: 1 / 0)
+    @app.task(backoff=lambda *_: 1 / 0)
     def raising() -> None:
         raise ValueError
 
-    @app.task(backoff=lambda job, error: "soon")
+    @app.task(backoff=lambda *_: "soon")
     def nonsense() -> None:
         raise ValueError
 
@@ -256,7 +256,7 @@ def test_endless_recursion_is_a_failure(app: Windlass) -> None:
 def test_an_error_that_cannot_speak_is_still_stored(app: Windlass) -> None:
     """A broken ``__str__``, a lone surrogate and odd ``data`` hurt nobody."""
 
-    class Mute(Exception):
+    class MuteError(Exception):
         data = object()
 
         def __str__(self) -> str:
@@ -264,7 +264,7 @@ def test_an_error_that_cannot_speak_is_still_stored(app: Windlass) -> None:
 
     @app.task(max_attempts=1)
     def say(what: str) -> None:
-        raise Mute if what == "mute" else ValueError("\ud800")
+        raise MuteError if what == "mute" else ValueError("\ud800")
 
     with app.worker():
         mute, lone = ended(say.enqueue("mute")), ended(say.enqueue("lone"))

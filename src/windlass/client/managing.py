@@ -183,6 +183,7 @@ class Managing(Handle):
         if (ids is None) == all(value is None for value in filters.values()):
             raise TypeError("give ids= or filters, one of them")
         status = filters.get("status")
+        check_statuses(status)
         if not failed_ok and "failed" in ((status,) if isinstance(status, str) else status or ()):
             raise ConfigurationError("'failed' is ambiguous here: say status='retrying' or status='dead'")
         done: list[int] = []
@@ -201,7 +202,7 @@ class Managing(Handle):
 
     def _batches(self, ids: Collection[int] | None, filters: Filters) -> Iterator[list[int]]:
         if ids is not None:
-            listed = [check_id(job_id) for job_id in dict.fromkeys(ids)]
+            listed = list(dict.fromkeys(check_id(job_id) for job_id in ids))
             for start in range(0, len(listed), BULK):
                 yield listed[start : start + BULK]
             return
