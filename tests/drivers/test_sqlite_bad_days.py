@@ -17,7 +17,6 @@ import pytest
 from tests.waiting import until
 from windlass import Windlass
 from windlass.drivers.sqlite import SqliteDriver, connect
-from windlass.drivers.sqlite import driver as drivers
 from windlass.errors import (
     ConfigurationError,
     ConnectionLostError,
@@ -360,9 +359,8 @@ def test_an_enqueue_waits_for_a_lock_and_then_gives_up_clearly(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_worker_outlives_a_long_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_outlives_a_long_lock(tmp_path: Path) -> None:
     """The file is locked for longer than ``lost_after``, and than the patience; afterwards everything completes once."""
-    monkeypatch.setattr(drivers, "PATIENCE", 0.5)
     app = _app(tmp_path / "jobs.db", beat=0.2, lost_after=0.8)
     app.driver._pen._patience = 0.5  # type: ignore[attr-defined]
     begun, go, ran = threading.Event(), threading.Event(), []
