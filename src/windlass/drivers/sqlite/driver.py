@@ -111,7 +111,7 @@ class SqliteDriver(Database):
             execute = connection.execute
             connection.execute("BEGIN") if self.path is not None else None
             try:
-                (shift,) = execute(f"SELECT shift FROM {self._sql.prefix}_counter").fetchone()
+                (shift,) = execute(self._sql.now_shift).fetchone()
                 self._shift = shift
                 now = self._clock() + shift
                 due = execute(self._sql.next_due).fetchone()[0]

@@ -17,7 +17,7 @@ LATEST = 1
 def version(connection: sqlite3.Connection | Plain, prefix: str) -> int:
     """Return the schema's version; 0 when there is none."""
     try:
-        row = connection.execute(f"SELECT version FROM {prefix}_counter").fetchone()
+        row = connection.execute(f"SELECT version FROM {prefix}_counter WHERE queue = '' AND task = ''").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             return 0
@@ -55,7 +55,7 @@ def migrate(connection: sqlite3.Connection | Plain, prefix: str) -> list[str]:
         script = resources.files("windlass.drivers.sqlite").joinpath(f"migrations/{step:04}.sql").read_text("utf-8")
         for statement in statements(script.replace("{p}", prefix)):
             connection.execute(statement)
-        connection.execute(f"UPDATE {prefix}_counter SET version = ?", (step,))
+        connection.execute(f"UPDATE {prefix}_counter SET version = ? WHERE queue = '' AND task = ''", (step,))
         done.append(f"schema version {step}")
     return done
 

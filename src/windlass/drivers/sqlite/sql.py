@@ -78,11 +78,12 @@ LIMIT ?
 """
 
 _STATEMENTS = {
-    "counters": "SELECT job, lease, seq, shift FROM {p}_counter",
-    "update_counters": "UPDATE {p}_counter SET job = ?, lease = ?, seq = ?",
-    "shift": "UPDATE {p}_counter SET shift = shift + ?",
+    "counters": "SELECT job, lease, seq, shift FROM {p}_counter WHERE queue = '' AND task = ''",
+    "update_counters": "UPDATE {p}_counter SET job = ?, lease = ?, seq = ? WHERE queue = '' AND task = ''",
+    "shift": "UPDATE {p}_counter SET shift = shift + ? WHERE queue = '' AND task = ''",
     # In a caller's transaction the counters are drawn and written at once.
-    "draw": "UPDATE {p}_counter SET job = job + ?, seq = seq + ? RETURNING job, seq, shift",
+    "draw": """UPDATE {p}_counter SET job = job + ?, seq = seq + ? WHERE queue = '' AND task = ''
+               RETURNING job, seq, shift""",
     "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     # Most jobs have none of the rest, and binding nulls is not free.
     "insert_plain_job": """INSERT INTO {p}_job (id, task, queue, priority, payload, max_attempts, timeout, created_at)
@@ -154,7 +155,7 @@ _STATEMENTS = {
                   SELECT attempt, worker, started_at, finished_at, outcome, error FROM {p}_done
                   WHERE id = ? AND outcome IS NOT NULL
                   ORDER BY number""",
-    "tallies": "SELECT * FROM {p}_tally",
+    "now_shift": "SELECT shift FROM {p}_counter WHERE queue = '' AND task = ''",
     "add_pulse": """INSERT INTO {p}_pulse VALUES (?, ?, ?, ?)
                     ON CONFLICT (second, queue) DO UPDATE SET processed = processed + excluded.processed,
                         failed = failed + excluded.failed""",
@@ -182,9 +183,10 @@ class Sql:
         adds = ", ".join(f"{column} = {column} + excluded.{column}" for column in TALLY)
         marks = ", ".join("?" * len(TALLY))
         self.add_tally = (
-            f"INSERT INTO {prefix}_tally (queue, task, {columns}) VALUES (?, ?, {marks}) "
+            f"INSERT INTO {prefix}_counter (queue, task, {columns}) VALUES (?, ?, {marks}) "
             f"ON CONFLICT (queue, task) DO UPDATE SET {adds}"
         )
+        self.tallies = f"SELECT queue, task, {columns} FROM {prefix}_counter WHERE queue != ''"
         self.forget = [
             f"DELETE FROM {prefix}_attempt WHERE job_id = ?",
             f"DELETE FROM {prefix}_tag WHERE job_id = ?",

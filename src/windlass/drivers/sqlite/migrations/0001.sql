@@ -1,16 +1,6 @@
 -- A job row is written once and (but for max_attempts) never changed. Where the job stands is told by which one of the
 -- four small tables holds its id: ready, timer, running or done. "{p}" is the prefix of all names.
 
-CREATE TABLE {p}_counter (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    version INTEGER NOT NULL,
-    job INTEGER NOT NULL,        -- the last id given out; ids are never used again, so not AUTOINCREMENT's max(rowid)
-    lease INTEGER NOT NULL,      -- the last lease number given out
-    seq INTEGER NOT NULL,        -- the last place in the order of availability
-    shift REAL NOT NULL          -- what tests have added to the clock
-);
-INSERT INTO {p}_counter VALUES (1, 1, 0, 0, 0, 0);
-
 CREATE TABLE {p}_job (
     id INTEGER PRIMARY KEY,
     task TEXT NOT NULL,
@@ -113,8 +103,9 @@ CREATE TABLE {p}_attempt (
     PRIMARY KEY (job_id, number)
 ) WITHOUT ROWID;
 
--- Counters, so that nothing ever counts rows.
-CREATE TABLE {p}_tally (
+-- Counters, so that nothing ever counts rows. What the store as a whole has given out is in the row without queue and
+-- task: on the same page as the others, so that an enqueue writes one page less.
+CREATE TABLE {p}_counter (
     queue TEXT NOT NULL,
     task TEXT NOT NULL,
     scheduled INTEGER NOT NULL DEFAULT 0,
@@ -133,8 +124,14 @@ CREATE TABLE {p}_tally (
     total_snoozed INTEGER NOT NULL DEFAULT 0,
     total_released INTEGER NOT NULL DEFAULT 0,
     total_lost INTEGER NOT NULL DEFAULT 0,
+    version INTEGER,             -- of the schema
+    job INTEGER,                 -- the last id given out; ids are never used again, so not AUTOINCREMENT's max(rowid)
+    lease INTEGER,               -- the last lease number given out
+    seq INTEGER,                 -- the last place in the order of availability
+    shift REAL,                  -- what tests have added to the clock
     PRIMARY KEY (queue, task)
 ) WITHOUT ROWID;
+INSERT INTO {p}_counter (queue, task, version, job, lease, seq, shift) VALUES ('', '', 1, 0, 0, 0, 0);
 
 CREATE TABLE {p}_pulse (
     second INTEGER NOT NULL,
