@@ -70,7 +70,8 @@ class SqliteDriver(Database):
         """Yield the statements of an insert for a connection of the caller's."""
         ((last, last_seq, shift),) = yield (self._sql.draw, (len(jobs), len(jobs)))
         first = last - len(jobs) + 1
-        planned = plan(jobs, first_id=first, now=self._clock() + shift)
+        first_seq = last_seq - len(jobs) + 1
+        planned = plan(jobs, first_id=first, first_seq=first_seq, now=self._clock() + shift)
         for statement, rows in (
             (self._sql.insert_plain_job, planned.plain_jobs),
             (self._sql.insert_job, planned.jobs),
@@ -80,7 +81,7 @@ class SqliteDriver(Database):
             for row in rows:
                 yield (statement, row)
         if len(planned.timer) < len(jobs):
-            yield (self._sql.insert_new_ready, (last_seq - last, first, last))
+            yield (self._sql.insert_new_ready, (first, last))
         deltas: dict[tuple[str, str], dict[str, int]] = {}
         for (queue, task, status), number in planned.counts.items():
             delta = deltas.setdefault((queue, task), dict.fromkeys(TALLY, 0))

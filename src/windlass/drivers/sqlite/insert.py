@@ -26,11 +26,11 @@ class Planned(msgspec.Struct, frozen=True):
     """How many there are of each queue, task and status."""
 
 
-def plan(jobs: Sequence[NewJob], *, first_id: int, now: float) -> Planned:
-    """Give ids to new jobs."""
+def plan(jobs: Sequence[NewJob], *, first_id: int, first_seq: int, now: float) -> Planned:
+    """Give ids and places to new jobs."""
     planned = Planned([], [], [], [], [], {})
     counts = planned.counts
-    job_id = first_id
+    job_id, seq = first_id, first_seq
     for job in jobs:
         rest: tuple[Any, ...]
         run_at = job.run_at if job.run_at is not None else now + job.delay
@@ -42,7 +42,7 @@ def plan(jobs: Sequence[NewJob], *, first_id: int, now: float) -> Planned:
         key = (job.queue, job.task, status)
         counts[key] = counts.get(key, 0) + 1
         payload = job.payload.decode()
-        plain = (job_id, job.task, job.queue, job.priority, payload, job.max_attempts, job.timeout, now)
+        plain = (job_id, job.task, job.queue, job.priority, payload, job.max_attempts, job.timeout, now, seq)
         if job.tags or job.origin or job.meta or job.batch_id or job.tick or job.idempotency_key:
             tags = msgspec.json.encode(job.tags).decode() if job.tags else None
             planned.tags.extend((tag, job_id) for tag in dict.fromkeys(job.tags))
@@ -76,4 +76,5 @@ def plan(jobs: Sequence[NewJob], *, first_id: int, now: float) -> Planned:
             )
         )
         job_id += 1
+        seq += 1
     return planned

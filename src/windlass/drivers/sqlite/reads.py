@@ -2,7 +2,7 @@
 
 Ids come first, from the one place that holds a status: ``done_list`` orders finished jobs by (status, queue, task, id),
 and the maintained counters tell which queues and tasks there are, so any of those filters is a handful of index ranges.
-Waiting and running jobs are found by id. The other filters are tried job by job, newest first.
+Scheduled, retrying and running jobs are found by id, pending ones by stream. The other filters are tried job by job, newest first.
 """
 
 from __future__ import annotations
@@ -86,15 +86,25 @@ class Reader:
                     source = f"{prefix}_done INDEXED BY {prefix}_done_list"
                     yield _select(source, exact), [status.value, tally.queue, tally.task, *values]
                 continue
-            if status is Status.PENDING and (which.queue or which.task):
-                for tally in streams:
-                    # A stream is read by its own index and sorted, or if it is long by id, where it is soon met.
-                    short = tally.counts[status] <= SORTABLE
-                    source = f"{prefix}_ready " + (f"INDEXED BY {prefix}_ready_order" if short else "NOT INDEXED")
-                    yield _select(source, ["queue = ?", "task = ?", *clauses]), [tally.queue, tally.task, *values]
+            if status is Status.PENDING:
+                yield from self._pending(streams, clauses, values)
                 continue
             where, extra = self._waiting(which, status)
             yield _select(f"{prefix}_{_PLACE[status]} NOT INDEXED", [*where, *clauses]), [*extra, *values]
+
+    def _pending(self, streams: list[Tally], clauses: list[str], values: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+        """Yield a statement for each stream: a short one is read and sorted, a long one is soon met going by id."""
+        prefix = self._sql.prefix
+        for tally in streams:
+            which = ["queue = ?", "task = ?", *clauses]
+            if tally.counts[Status.PENDING] <= SORTABLE:
+                yield _select(f"{prefix}_ready", which), [tally.queue, tally.task, *values]
+                continue
+            there = (
+                f"EXISTS (SELECT 1 FROM {prefix}_ready r WHERE r.queue = {prefix}_job.queue"
+                f" AND r.task = {prefix}_job.task AND r.rank = -{prefix}_job.priority AND r.seq = {prefix}_job.seq)"
+            )
+            yield _select(f"{prefix}_job", [*which, there]), [tally.queue, tally.task, *values]
 
     def _waiting(self, which: Filter, status: Status) -> tuple[list[str], list[Any]]:
         """Return the clauses and values that pick a table's rows by status, queue and task."""

@@ -43,27 +43,31 @@ SELECT j.id, j.task, j.queue,
             ELSE (SELECT a.worker FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
        coalesce(u.lease, 0), coalesce(u.cancel, 0)
 FROM {p}_job j
-LEFT JOIN {p}_ready r ON r.id = j.id
+LEFT JOIN {p}_ready r ON r.queue = j.queue AND r.task = j.task AND r.rank = -j.priority AND r.seq = j.seq
 LEFT JOIN {p}_running u ON u.id = j.id
 LEFT JOIN {p}_timer t ON t.id = j.id
 LEFT JOIN {p}_done d ON d.id = j.id
 """
 
-# From stream to stream by ready_order, two look-ups each, whatever is in them. Not ``(queue, task) > (…)``: in a
-# correlated subquery SQLite uses only the first column of that, and reads the whole queue.
+# From queue to queue and from task to task by the primary key, a look-up each, whatever is in them. Not by
+# ``(queue, task) > (…)``: in a correlated subquery SQLite uses only the first column of that, and reads the whole queue.
 _STREAMS = """
-WITH RECURSIVE stream (queue, task) AS (
-    SELECT * FROM (SELECT queue, task FROM {p}_ready ORDER BY queue, task LIMIT 1)
+WITH RECURSIVE
+lane (queue) AS (
+    SELECT min(queue) FROM {p}_ready
     UNION ALL
-    SELECT n.queue, n.task FROM stream s, {p}_ready n
-    WHERE n.id = coalesce(
-        (SELECT m.id FROM {p}_ready m WHERE m.queue = s.queue AND m.task > s.task ORDER BY m.queue, m.task LIMIT 1),
-        (SELECT m.id FROM {p}_ready m WHERE m.queue > s.queue ORDER BY m.queue, m.task LIMIT 1))
+    SELECT (SELECT min(r.queue) FROM {p}_ready r WHERE r.queue > lane.queue) FROM lane WHERE lane.queue IS NOT NULL
+),
+stream (queue, task) AS (
+    SELECT queue, (SELECT min(r.task) FROM {p}_ready r WHERE r.queue = lane.queue) FROM lane WHERE queue IS NOT NULL
+    UNION ALL
+    SELECT queue, (SELECT min(r.task) FROM {p}_ready r WHERE r.queue = stream.queue AND r.task > stream.task)
+    FROM stream WHERE task IS NOT NULL
 )
-SELECT queue, task FROM stream
+SELECT queue, task FROM stream WHERE task IS NOT NULL
 """
 
-# Uses ready_order; reads as many rows as are taken.
+# Uses the primary key; reads as many rows as are taken.
 _HEAD = """
 SELECT r.rank, r.seq, r.id, r.task, r.queue, j.priority, CAST(j.payload AS BLOB),
        r.attempt, r.failures, r.crashes, j.max_attempts, j.timeout, r.run_at, j.created_at,
@@ -84,17 +88,19 @@ _STATEMENTS = {
     # In a caller's transaction the counters are drawn and written at once.
     "draw": """UPDATE {p}_counter SET job = job + ?, seq = seq + ? WHERE queue = '' AND task = ''
                RETURNING job, seq, shift""",
-    "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     # Most jobs have none of the rest, and binding nulls is not free.
-    "insert_plain_job": """INSERT INTO {p}_job (id, task, queue, priority, payload, max_attempts, timeout, created_at)
-                           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+    "insert_plain_job": """INSERT INTO {p}_job
+                               (id, task, queue, priority, payload, max_attempts, timeout, created_at, seq)
+                           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "insert_tag": "INSERT INTO {p}_tag VALUES (?, ?)",
     "insert_ready": "INSERT INTO {p}_ready VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     # The jobs just inserted, less those that wait for their time; in the order of their ids.
     "insert_new_ready": """INSERT INTO {p}_ready
-                           SELECT id, queue, task, -priority, ?1 + id, created_at, 0, 0, 0 FROM {p}_job
-                           WHERE id BETWEEN ?2 AND ?3
-                           AND id NOT IN (SELECT id FROM {p}_timer WHERE id BETWEEN ?2 AND ?3)""",
+                           SELECT queue, task, -priority, seq, id, created_at, 0, 0, 0 FROM {p}_job
+                           WHERE id BETWEEN ?1 AND ?2
+                           AND id NOT IN (SELECT id FROM {p}_timer WHERE id BETWEEN ?1 AND ?2)""",
+    "place": "UPDATE {p}_job SET seq = ? WHERE id = ?",
     "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_attempt": "INSERT INTO {p}_attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -102,12 +108,8 @@ _STATEMENTS = {
     "live": "SELECT id, lease, seq, cancel FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
     "start": """UPDATE {p}_running SET started_at = ?, attempt = attempt + 1
                 WHERE id IN (SELECT value FROM json_each(?)) AND started_at IS NULL""",
-    "lease": """INSERT INTO {p}_running
-                SELECT r.id, r.queue, r.task, ?1 + e.key, ?2, r.seq, r.run_at,
-                       CASE WHEN e.key < ?3 AND r.crashes < ?4 THEN ?5 END,
-                       r.attempt + (e.key < ?3 AND r.crashes < ?4), r.failures, r.crashes, ?6, 0
-                FROM json_each(?7) e JOIN {p}_ready r ON r.id = e.value""",
-    "delete_ready": "DELETE FROM {p}_ready WHERE id IN (SELECT value FROM json_each(?))",
+    "lease": "INSERT INTO {p}_running VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+    "delete_ready": "DELETE FROM {p}_ready WHERE queue = ? AND task = ? AND rank = ? AND seq = ?",
     "delete_running": "DELETE FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
     "delete_timer": "DELETE FROM {p}_timer WHERE id IN (SELECT value FROM json_each(?))",
     "next_due": "SELECT min(run_at) FROM {p}_timer",
@@ -123,7 +125,7 @@ _STATEMENTS = {
     "record_by_key": _RECORD + "WHERE j.idempotency_key = ? ORDER BY j.id DESC LIMIT 1",
     "request_cancel": "UPDATE {p}_running SET cancel = 1 WHERE id = ?",
     "extend": "UPDATE {p}_running SET deadline = ? WHERE id = ? AND lease = ?",
-    "take_ready": "DELETE FROM {p}_ready WHERE id = ? RETURNING seq",
+    "seq": "SELECT seq FROM {p}_job WHERE id = ?",
     "take_timer": "DELETE FROM {p}_timer WHERE id = ?",
     "take_running": "DELETE FROM {p}_running WHERE id = ? RETURNING seq",
     "take_done": "DELETE FROM {p}_done WHERE id = ?",
@@ -234,18 +236,25 @@ class Sql:
 
     def oldest(self, connection: sqlite3.Connection, queue: str) -> float | None:
         """Return since when the longest-waiting pending job of *queue* has been available."""
-        # Two look-ups per task and rank of the queue: within those the first place in the order is the oldest.
+        # A look-up per task and per rank of the queue: within those the first place in the order is the oldest.
         ready = f"{self.prefix}_ready"
         statement = f"""
-            WITH RECURSIVE lane (id, task, rank) AS (
-                SELECT * FROM (SELECT id, task, rank FROM {ready} WHERE queue = ?1 ORDER BY queue, task, rank, seq LIMIT 1)
+            WITH RECURSIVE
+            tasks (task) AS (
+                SELECT min(task) FROM {ready} WHERE queue = ?1
                 UNION ALL
-                SELECT n.id, n.task, n.rank FROM lane c, {ready} n
-                WHERE n.id = coalesce(
-                    (SELECT m.id FROM {ready} m WHERE m.queue = ?1 AND m.task = c.task AND m.rank > c.rank
-                     ORDER BY m.queue, m.task, m.rank, m.seq LIMIT 1),
-                    (SELECT m.id FROM {ready} m WHERE m.queue = ?1 AND m.task > c.task
-                     ORDER BY m.queue, m.task, m.rank, m.seq LIMIT 1))
+                SELECT (SELECT min(r.task) FROM {ready} r WHERE r.queue = ?1 AND r.task > tasks.task)
+                FROM tasks WHERE tasks.task IS NOT NULL
+            ),
+            ranks (task, rank) AS (
+                SELECT task, (SELECT min(r.rank) FROM {ready} r WHERE r.queue = ?1 AND r.task = tasks.task)
+                FROM tasks WHERE task IS NOT NULL
+                UNION ALL
+                SELECT task, (SELECT min(r.rank) FROM {ready} r
+                              WHERE r.queue = ?1 AND r.task = ranks.task AND r.rank > ranks.rank)
+                FROM ranks WHERE rank IS NOT NULL
             )
-            SELECT min(r.run_at) FROM lane JOIN {ready} r ON r.id = lane.id"""
+            SELECT min((SELECT r.run_at FROM {ready} r WHERE r.queue = ?1 AND r.task = ranks.task
+                        AND r.rank = ranks.rank ORDER BY r.seq LIMIT 1))
+            FROM ranks WHERE rank IS NOT NULL"""
         return connection.execute(statement, (queue,)).fetchone()[0]  # type: ignore[no-any-return]

@@ -61,6 +61,7 @@ class Tx:
         self._drawn = (self._job, self._lease, self._seq)
         self.now = clock() + self.shift
         self._ready: list[tuple[Any, ...]] = []
+        self._places: list[tuple[int, int]] = []
         self._timer: list[tuple[Any, ...]] = []
         self._done: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
@@ -78,6 +79,7 @@ class Tx:
             (self._done, self._sql.insert_done),
             (self._timer, self._sql.insert_timer),
             (self._ready, self._sql.insert_ready),
+            (self._places, self._sql.place),
             (self._signals, self._sql.insert_signal),
         ):
             if rows:
@@ -117,7 +119,7 @@ class Tx:
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store new jobs."""
         first, last = self._job + 1, self._job + len(jobs)
-        planned = plan(jobs, first_id=first, now=self.now)
+        planned = plan(jobs, first_id=first, first_seq=self._seq + 1, now=self.now)
         for statement, rows in (
             (self._sql.insert_plain_job, planned.plain_jobs),
             (self._sql.insert_job, planned.jobs),
@@ -127,7 +129,7 @@ class Tx:
             if rows:
                 self._many(statement, rows)
         if len(planned.timer) < len(jobs):
-            self._execute(self._sql.insert_new_ready, (self._seq + 1 - first, first, last))
+            self._execute(self._sql.insert_new_ready, (first, last))
         self._job = last
         self._seq += len(jobs)
         for (queue, task, status), number in planned.counts.items():
@@ -194,7 +196,8 @@ class Tx:
         self._execute(self._sql.delete_timer, (_encode([row[0] for row in rows]).decode(),))
         for job_id, queue, task, priority, run_at, retrying, attempt, failures, crashes in rows:
             self._seq += 1
-            self._ready.append((job_id, queue, task, -priority, self._seq, run_at, attempt, failures, crashes))
+            self._ready.append((queue, task, -priority, self._seq, job_id, run_at, attempt, failures, crashes))
+            self._places.append((self._seq, job_id))
             delta = self._deltas[queue, task]
             delta[_STATUS[Status.RETRYING if retrying else Status.SCHEDULED]] -= 1
             delta[_STATUS[Status.PENDING]] += 1
@@ -210,17 +213,20 @@ class Tx:
         rows = self._sql.heads(self.connection, turn)
         if not rows:
             return []
-        first = self._lease + 1
-        self._lease += len(rows)
-        ids = _encode([row[2] for row in rows]).decode()
         deadline = None if turn.deadline is None else self.now + turn.deadline
-        self._execute(self._sql.lease, (first, turn.worker, turn.start, turn.cautious, self.now, deadline, ids))
-        self._execute(self._sql.delete_ready, (ids,))
+        leases: list[tuple[Any, ...]] = []
+        gone: list[tuple[Any, ...]] = []
         claims = []
         for place, row in enumerate(rows):
-            _, _, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
+            rank, seq, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
             most, timeout, run_at, created_at, error, tags, origin, meta, batch_id, tick, key = rest
             started = place < turn.start and crashes < turn.cautious
+            started_at = self.now if started else None
+            attempt += started
+            self._lease += 1
+            held = (self._lease, turn.worker, seq, run_at, started_at, attempt, failures, crashes, deadline)
+            leases.append((job_id, queue, task, *held))
+            gone.append((queue, task, rank, seq))
             delta = self._deltas[queue, task]
             delta[_STATUS[Status.PENDING]] -= 1
             delta[_STATUS[Status.RUNNING]] += 1
@@ -232,14 +238,14 @@ class Tx:
                     Status.RUNNING,
                     priority,
                     payload,
-                    attempt + started,
+                    attempt,
                     failures,
                     crashes,
                     most,
                     timeout,
                     run_at,
                     created_at,
-                    self.now if started else None,
+                    started_at,
                     None,
                     error,
                     None,
@@ -250,9 +256,11 @@ class Tx:
                     tick,
                     key,
                     turn.worker,
-                    first + place,
+                    self._lease,
                 )
             )
+        self._many(self._sql.lease, leases)
+        self._many(self._sql.delete_ready, gone)
         return claims
 
     # ------------------------------------------------------------------ by hand
@@ -289,7 +297,8 @@ class Tx:
         seq = 0
         match record.status:
             case Status.PENDING:
-                seq = self._execute(self._sql.take_ready, (record.id,)).fetchone()[0]
+                (seq,) = self._execute(self._sql.seq, (record.id,)).fetchone()
+                self._execute(self._sql.delete_ready, (record.queue, record.task, -record.priority, seq))
             case Status.SCHEDULED | Status.RETRYING:
                 self._execute(self._sql.take_timer, (record.id,))
             case Status.RUNNING:
@@ -350,9 +359,10 @@ class Tx:
                     self._seq += 1
                     seq = self._seq
                     available = self.now
+                    self._places.append((seq, job_id))
                 else:
                     available = record.run_at
-                self._ready.append((job_id, queue, task, -record.priority, seq, available, *counters))
+                self._ready.append((queue, task, -record.priority, seq, job_id, available, *counters))
                 self._wake = True
             else:
                 retrying = int(status is Status.RETRYING)

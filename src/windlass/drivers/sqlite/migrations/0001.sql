@@ -1,4 +1,4 @@
--- A job row is written once and (but for max_attempts) never changed. Where the job stands is told by which one of the
+-- A job row is written once and changed only when the job becomes available again (seq) or is given more tries. Where the job stands is told by which one of the
 -- four small tables holds its id: ready, timer, running or done. "{p}" is the prefix of all names.
 
 CREATE TABLE {p}_job (
@@ -10,6 +10,7 @@ CREATE TABLE {p}_job (
     max_attempts INTEGER,
     timeout REAL,
     created_at REAL NOT NULL,
+    seq INTEGER NOT NULL,        -- its place in ready, when it is there
     tags TEXT,
     origin TEXT,
     meta TEXT,
@@ -26,20 +27,20 @@ CREATE TABLE {p}_tag (
     PRIMARY KEY (tag, job_id)
 ) WITHOUT ROWID;
 
--- pending
+-- pending. Queue and task lead, so that the jobs of a task that a worker does not know are never read. One tree and no
+-- index by id: every enqueue pays for each tree. The way from a job to its row here leads over job.seq.
 CREATE TABLE {p}_ready (
-    id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
     task TEXT NOT NULL,
-    rank INTEGER NOT NULL,       -- -priority, so that the index is read forwards
+    rank INTEGER NOT NULL,       -- -priority, so that the tree is read forwards
     seq INTEGER NOT NULL,        -- drawn when the job became available
+    id INTEGER NOT NULL,
     run_at REAL NOT NULL,
     attempt INTEGER NOT NULL,
     failures INTEGER NOT NULL,
-    crashes INTEGER NOT NULL
-);
--- Queue and task lead, so that the jobs of a task that this worker does not know are never read.
-CREATE INDEX {p}_ready_order ON {p}_ready (queue, task, rank, seq);
+    crashes INTEGER NOT NULL,
+    PRIMARY KEY (queue, task, rank, seq)
+) WITHOUT ROWID;
 
 -- scheduled and retrying
 CREATE TABLE {p}_timer (
