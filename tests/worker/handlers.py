@@ -122,7 +122,8 @@ def fork_and_die(pids: str) -> None:
     if child == 0:
         time.sleep(120)
         os._exit(0)
-    Path(pids).write_text(str(child))
+    with Path(pids).open("a") as file:
+        file.write(f"{child}\n")
     os._exit(9)
 
 

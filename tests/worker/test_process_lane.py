@@ -185,7 +185,8 @@ def test_a_process_left_behind_does_not_hide_the_crash(app: Windlass, tmp_path: 
     pids = tmp_path / "pid"
     with app.worker(concurrency=1):
         job = ended(app.enqueue("fork_and_die", {"pids": str(pids)}))
-        os.kill(int(pids.read_text()), signal.SIGKILL)
+    for pid in pids.read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
     assert (job.status, job.crashes) == ("dead", 2)
 
 

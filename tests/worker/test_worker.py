@@ -506,7 +506,7 @@ def test_a_closed_application_refuses_everything(make: Callable[..., Windlass]) 
 @pytest.mark.parametrize("colour", ["thread", "async"])
 def test_closing_under_a_worker_hangs_nothing(make: Callable[..., Windlass], colour: str) -> None:
     """A worker whose application was closed stops; the job is given to the next one, not lost."""
-    app = make(grace=1)
+    app = make(grace=1, beat=0.2, lost_after=0.8)
     begun, go = threading.Event(), threading.Event()
 
     def work() -> None:
