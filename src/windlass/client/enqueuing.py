@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from windlass import codec
 from windlass.drivers.sql import ainsert_on, insert_on
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from windlass.job import Holder
     from windlass.times import Duration
 
 from windlass.client.handle import Handle
@@ -154,7 +155,8 @@ class Enqueuing(Handle):
         return self._enqueued(records)
 
     def _enqueued(self, records: list[Record]) -> list[Job]:
-        jobs = [self.wrap(record) for record in records]
+        holder = cast("Holder", self)
+        jobs = [Job(record, holder) for record in records]
         if self.hub.wants(JobEnqueued):
             for job in jobs:
                 self.hub.emit(JobEnqueued(job=job))

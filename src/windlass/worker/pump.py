@@ -392,4 +392,7 @@ class Pump:
                 )  # fmt: skip
 
     def _push(self, when: float, execution: Execution, stage: int) -> None:
+        if len(self._watch) > WATCHED + 2 * len(self.running):  # most are of jobs that ended long before their deadline
+            self._watch = [entry for entry in self._watch if not entry[2].finished]
+            heapq.heapify(self._watch)
         heapq.heappush(self._watch, (when, next(self._order), execution, stage))

@@ -119,6 +119,9 @@ def _set_up(connection: sqlite3.Connection, path: str, *, durability: str, read_
     private = path == ":memory:"
     if not private:
         if not read_only and connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+            # A lone enqueue touches four pages, and each is written to the log whole: half the size, half the bytes to
+            # sync. Measured: 10 % more enqueues of one, 10 % fewer of many.
+            connection.execute("PRAGMA page_size = 2048")
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only possible before the first table
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":

@@ -16,7 +16,7 @@ from windlass.drivers.base import Capabilities
 from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite import schema
 from windlass.drivers.sqlite.bell import ring_all
-from windlass.drivers.sqlite.connect import Plain, check_place, connect, translated
+from windlass.drivers.sqlite.connect import Plain, check_place, connect, translate, translated
 from windlass.drivers.sqlite.pen import Pen, take_lock
 from windlass.drivers.sqlite.sql import Sql
 from windlass.drivers.sqlite.tx import Tx
@@ -179,8 +179,10 @@ class Database:
     def _write(self, operation: Callable[[Tx], T]) -> T:
         self._ready()
         self._refuse_inside()
-        with translated():
+        try:
             return self._pen.write(operation)
+        except sqlite3.Error as error:
+            raise translate(error) from error
 
     @property
     def _inside(self) -> bool:

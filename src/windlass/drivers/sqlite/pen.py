@@ -174,7 +174,6 @@ class Pen:
             tx = self._begin(connection)
             for ticket in group:
                 ticket.result = ticket.operation(tx)  # type: ignore[misc]
-                tx.flush()
             tx.finish()
             committing = True
             connection.execute("COMMIT")

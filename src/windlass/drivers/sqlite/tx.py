@@ -1,7 +1,7 @@
 """One write transaction: the moves of jobs between their places, and the counters that follow.
 
 Rows to be written are gathered per table and written by ``flush`` with one ``executemany`` each, so that a turn of a
-hundred jobs costs about a dozen statements. Reads of another operation in the same transaction come after a flush.
+hundred jobs costs about a dozen statements, and a group of enqueues as many as one. An operation that reads jobs flushes first.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class Tx:
         self._job, self._lease, self._seq, self.shift = self._execute(sql.counters).fetchone()
         self._drawn = (self._job, self._lease, self._seq)
         self.now = clock() + self.shift
+        self._plain_jobs: list[tuple[Any, ...]] = []
+        self._jobs: list[tuple[Any, ...]] = []
+        self._tags: list[tuple[str, int]] = []
+        self._fresh: tuple[int, int] | None = None
         self._ready: list[tuple[Any, ...]] = []
         self._places: list[tuple[int, int]] = []
         self._timer: list[tuple[Any, ...]] = []
@@ -74,6 +78,18 @@ class Tx:
 
     def flush(self) -> None:
         """Write the rows that were gathered."""
+        if self._fresh:
+            for fresh, statement in (
+                (self._plain_jobs, self._sql.insert_plain_job),
+                (self._jobs, self._sql.insert_job),
+                (self._tags, self._sql.insert_tag),
+                (self._timer, self._sql.insert_timer),
+            ):
+                if fresh:
+                    self._many(statement, fresh)
+                    fresh.clear()
+            self._execute(self._sql.insert_new_ready, self._fresh)
+            self._fresh = None
         for rows, statement in (
             (self._attempts, self._sql.insert_attempt),
             (self._done, self._sql.insert_done),
@@ -120,16 +136,12 @@ class Tx:
         """Store new jobs."""
         first, last = self._job + 1, self._job + len(jobs)
         planned = plan(jobs, first_id=first, first_seq=self._seq + 1, now=self.now)
-        for statement, rows in (
-            (self._sql.insert_plain_job, planned.plain_jobs),
-            (self._sql.insert_job, planned.jobs),
-            (self._sql.insert_tag, planned.tags),
-            (self._sql.insert_timer, planned.timer),
-        ):
-            if rows:
-                self._many(statement, rows)
-        if len(planned.timer) < len(jobs):
-            self._execute(self._sql.insert_new_ready, (first, last))
+        self._plain_jobs.extend(planned.plain_jobs)
+        self._jobs.extend(planned.jobs)
+        self._tags.extend(planned.tags)
+        self._timer.extend(planned.timer)
+        # The ids of one transaction follow each other, whoever asked for them.
+        self._fresh = (self._fresh[0] if self._fresh else first, last)
         self._job = last
         self._seq += len(jobs)
         for (queue, task, status), number in planned.counts.items():
@@ -144,6 +156,7 @@ class Tx:
 
     def exchange(self, turn: Turn) -> Turned:
         """Settle, start, promote, claim."""
+        self.flush()
         refused = self.settle(turn.settlements)
         refused += self._start(turn.starting)
         self.flush()
@@ -267,6 +280,7 @@ class Tx:
 
     def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
         """Decide about each job and write the answer."""
+        self.flush()
         changed = []
         for job_id in ids:
             record = self.get(job_id)
@@ -378,6 +392,7 @@ class Tx:
 
     def purge(self, cutoffs: dict[Status, float], limit: int, queue: str | None) -> int:
         """Delete finished jobs that ended before their status's cutoff."""
+        self.flush()
         deleted = 0
         for status, cutoff in cutoffs.items():
             if deleted >= limit:
