@@ -51,6 +51,9 @@ SHORT = 0.002
 NO_ROOM = 1.0
 """Seconds before a job is tried again for which this process had no thread or memory."""
 
+WATCHED = 1_000
+"""Deadlines kept beyond those that run, before the ended ones are swept out."""
+
 
 class Pump:
     """Settles and claims."""
