@@ -551,3 +551,17 @@ def test_every_refusal_is_of_one_family() -> None:
         assert issubclass(error, WindlassError)
         assert issubclass(error, also)
     assert re.search("gone", str(Discard("gone")))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_json_does_not_have_is_refused(number: float) -> None:
+    """It would silently become null, in an argument or deep inside one."""
+    app = Windlass("memory://")
+
+    @app.task
+    def take(value: object, other: object = None) -> None: ...
+
+    for argument in (number, [1, number], {"deep": [{"er": number}]}):
+        with pytest.raises(PayloadError, match="not a JSON number"):
+            take.enqueue(argument)
+    assert take.enqueue([None, 1.5, {"null": None}]).payload == {"value": [None, 1.5, {"null": None}]}

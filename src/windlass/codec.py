@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import typing
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +49,27 @@ def encode(value: Any, *, task: str, what: str, limit: int) -> bytes:
     """
     try:
         data = _encoder.encode(value)
+        if b"null" in data:  # which is what NaN and infinity would silently become
+            _check_numbers(value)
     except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:
         raise PayloadError(f"the {what} of task {task!r} cannot be stored as JSON: {error}", task=task) from error
     if len(data) > limit:
         message = f"the {what} of task {task!r} needs {len(data):,} bytes, more than the {limit:,} allowed"
         raise PayloadError(f"{message}; store the data elsewhere and pass a reference", task=task)
     return data
+
+
+def _check_numbers(value: Any) -> None:
+    """Refuse numbers that JSON does not have, in plain containers; typed fields refuse the null that they became."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value!r} is not a JSON number")
+    elif isinstance(value, dict):
+        for inner in value.values():
+            _check_numbers(inner)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            _check_numbers(inner)
 
 
 class Codec:
@@ -117,6 +133,7 @@ class Codec:
             if parameter.kind is _KINDS.VAR_KEYWORD:
                 continue
             kind = hints.get(parameter.name, Any)
+            kind = Any if kind is object else kind  # to msgspec ``object`` is a class of its own
             if parameter.default is _KINDS.empty:
                 fields.append((parameter.name, kind))
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
 import weakref
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from windlass.errors import NotSupportedError, NotYetError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
@@ -190,6 +190,8 @@ class _TransactionBlock:
     # SQLite has no async interface; the block is short by design, and runs on the handlers' own loop.
     async def __aenter__(self) -> AttemptTransaction:
         # The handlers of one loop take turns: one that waited in the loop's thread would keep the other from ending.
+        import asyncio
+
         turn = self._turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         await turn.acquire()
         try:

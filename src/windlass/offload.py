@@ -6,7 +6,6 @@ caller's context variables. Awaiting never blocks the event loop; cancelling the
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
@@ -31,6 +30,8 @@ T = TypeVar("T")
 
 async def run_blocking(executor: Executor, call: Callable[[], T]) -> T:
     """Run *call* on *executor* with the caller's context variables and await it."""
+    import asyncio  # who awaits has it loaded; scripts that never do are spared half of our import time
+
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(executor, context.run, call)
 

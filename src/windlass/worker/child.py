@@ -36,6 +36,8 @@ class _Current:
     """The attempt in hand, for the signal handler."""
 
     context: Context | None = None
+    asked = False
+    """Whether it was asked to stop before its handler was found."""
 
 
 def main(fd: int, parent: int) -> None:
@@ -74,19 +76,24 @@ def _watch(parent: int) -> None:
 
 def _interrupted(_number: int, _frame: object) -> None:
     context = _Current.context
-    if context is not None:
+    if context is None:  # the task's module is still being imported; importing must not be broken off
+        _Current.asked = True
+    else:
         context.cancelled.set()
         raise Interrupted("asked to stop")
 
 
 def _serve(module: str, qualname: str, name: str, record: Record) -> tuple[str, bool, Any]:
     context = Context(record, None)
+    _Current.asked = False
     try:
         task = _find(module, qualname, name)
         app = task.host if isinstance(task.host, Windlass) else None
         context = Context(record, app)
         _Current.context = context
         try:
+            if _Current.asked:
+                _interrupted(signal.SIGTERM, None)
             result = _call(task, app, context)
         finally:
             _Current.context = None

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+NO_ROOM = 1.0
+"""Seconds before a job is tried again for which this process had no thread, memory or child process."""
+
+
 class Cause(Enum):
     """Why a handler was told to stop."""
 

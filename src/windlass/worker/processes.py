@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.worker.execution import ChildCrashedError
+from windlass.outcomes import Interrupted
+from windlass.worker.execution import NO_ROOM, ChildCrashedError
 from windlass.worker.lanes import ThreadLane
 
 if TYPE_CHECKING:
@@ -122,10 +123,15 @@ class ProcessLane(ThreadLane):
         if child is None or not child.alive:
             if child is not None:
                 child.kill()
-            child = self._children[ident] = Child()
+            try:
+                child = self._children[ident] = Child()
+            except OSError:  # no memory or file descriptor left: the job is not to blame
+                log.exception("no child process can be started; job %d is given back", execution.record.id)
+                execution.give_back(NO_ROOM)
+                return None
+        if execution.cause is not None:
+            raise Interrupted("stopped before it began")
         try:
-            if execution.cause is not None:  # stopped before it began
-                child.process.terminate()
             return child.run(execution)
         except ChildCrashedError:
             self._children.pop(ident).kill()

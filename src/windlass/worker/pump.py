@@ -24,8 +24,8 @@ from windlass import lifecycle
 from windlass.drivers.base import Turn
 from windlass.job import Outcome
 from windlass.lifecycle import Settlement
-from windlass.worker.execution import Cause, Execution
-from windlass.worker.service import Backoff
+from windlass.worker.execution import NO_ROOM, Cause, Execution
+from windlass.worker.service import LEAVE, Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,8 +48,6 @@ LOOK = 1.0
 """While anything runs the store is asked this often, for cancellations."""
 SHORT = 0.002
 """Handlers faster than this (on average) are waited for, so that they share a commit."""
-NO_ROOM = 1.0
-"""Seconds before a job is tried again for which this process had no thread or memory."""
 
 WATCHED = 1_000
 """Deadlines kept beyond those that run, before the ended ones are swept out."""
@@ -145,7 +143,7 @@ class Pump:
         self._quit = True
         self._bell.ring()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(LEAVE)
 
     def abandon(self) -> list[int]:
         """Give back whatever still runs: its handlers have had their time. Call after the interrupt."""

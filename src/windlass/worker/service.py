@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLOWEST = 10.0
+LEAVE = 2.0
+"""Seconds that a stopping thread gets for what it has in hand."""
 
 
 class Backoff:
@@ -63,10 +65,10 @@ class Service:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and wait for a tick in hand."""
+        """Stop, and wait for a tick in hand; not for ever: it may hang on a store that is locked."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(LEAVE)
 
     def _run(self) -> None:
         pause = self._first

@@ -151,7 +151,9 @@ class Worker:
         if context is not None and context.record is not None and context.record.lease in parts.pump.running:
             raise WorkerStateError("a handler cannot stop its own worker: it would wait for itself")
         with self._lock:
-            given = [] if parts.state == "stopped" else parts.stop(grace, self._hurry)
+            if parts.state == "stopped":  # by another thread, which also calls the hooks
+                return []
+            given = parts.stop(grace, self._hurry)
         for hook in self._app.stop_hooks:
             try:
                 hook()
@@ -276,12 +278,16 @@ class _Parts:
             given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
         self.pump.quit()
         self.heart.stop()
+        if self.heart.age < 2 * self._app.settings.beat:  # else the store is away, and signing off would wait for it
+            self._sign_off()
+        self.close()
+        return given
+
+    def _sign_off(self) -> None:
         try:
             self._app.driver.retire(self.pump.worker)
         except Exception as error:  # noqa: BLE001 - the others will notice by the missing heartbeat
             log.warning("worker %s could not sign off: %s", self.pump.worker, error)
-        self.close()
-        return given
 
     def close(self) -> None:
         """Let go of lanes and bell."""
