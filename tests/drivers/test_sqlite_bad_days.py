@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.waiting import until
-from windlass import Windlass
+from windlass import Context, Windlass
 from windlass.drivers.sqlite import SqliteDriver, connect
 from windlass.errors import (
     ConfigurationError,
@@ -386,6 +386,36 @@ def test_a_worker_outlives_a_long_lock(tmp_path: Path) -> None:
         until(lambda: worker.snapshot().healthy)
         assert worker.id == first
     assert app.stats().totals.lost == 0
+    app.close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_beat_gives_its_leases_up_before_anybody_else_may(tmp_path: Path) -> None:
+    """While the file is still locked, and the beat still hangs on it, the handlers are told to stop."""
+    app = _app(tmp_path / "jobs.db", beat=0.2, lost_after=1)
+    told = threading.Event()
+    begun = threading.Event()
+
+    @app.task
+    def wait(ctx: Context) -> None:
+        begun.set()
+        if ctx.cancelled.wait(20) and ctx.attempt == 1:
+            told.set()
+            raise RuntimeError("stopped")
+
+    with app.worker() as worker:
+        job = wait.enqueue()
+        assert begun.wait(20)
+        other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None, timeout=20)
+        other.execute("BEGIN IMMEDIATE")
+        assert told.wait(20)
+        assert worker.snapshot().beat_age >= 0.9
+        other.execute("COMMIT")
+        other.close()
+        until(lambda: job.refresh().attempt == 2)
+        app.cancel(job.id)
+        until(lambda: job.refresh().finished)
+    assert job.history()[0].outcome == "released"
     app.close()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -48,19 +47,20 @@ class Heart:
         self._good_since = self.last_good
         self._skew: float | None = None
         self._cut_off = False
-        self._lock = threading.Lock()
-        # Ticking more often than it beats, it notices in time when beats fail.
-        self._service = Service("heart", self._tick, interval=min(self._beat_every / 4, 1.0))
-        self._next = 0.0
+        self._beats = Service("heart", self.beat, interval=self._beat_every)
+        # Apart from the beats: one that hangs on a locked store must not keep the worker from noticing.
+        self._doubts = Service("doubt", self._doubt, interval=min(self._beat_every / 4, 1.0))
 
     def start(self) -> None:
         """Beat once, so that the worker is known before it claims, and go on beating."""
         self.beat()
-        self._service.start()
+        self._beats.start()
+        self._doubts.start()
 
     def stop(self) -> None:
         """Stop beating."""
-        self._service.stop()
+        self._doubts.stop()
+        self._beats.stop()
 
     @property
     def trusted(self) -> bool:
@@ -73,19 +73,16 @@ class Heart:
         """Seconds since the last good beat."""
         return time.monotonic() - self.last_good
 
-    def _tick(self) -> None:
+    def _doubt(self) -> None:
+        """Give the leases up when the beats have failed for too long."""
         if self.age > self._lost_after * DISBELIEVE and not self._cut_off:
             self._cut_off = True
             self._on_cut_off()
-        if time.monotonic() >= self._next:
-            self.beat()
 
     def beat(self) -> None:
         """Write one heartbeat."""
-        begun = time.monotonic()
         known = self._driver.beat(self._card())
         now = time.monotonic()
-        self._next = begun + self._beat_every
         # The store's clock against ours: a jump makes everybody else look silent.
         skew = self._driver.now() - now
         jumped = self._skew is not None and abs(skew - self._skew) > self._beat_every

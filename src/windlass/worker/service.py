@@ -76,7 +76,7 @@ class Service:
             try:
                 self._tick()
             except Exception as error:  # noqa: BLE001 - a service outlives its errors; Backoff logs them
-                pause = max(self._interval, self._backoff.failed(error))
+                pause = self._backoff.failed(error)
             else:
                 self._backoff.succeeded()
                 pause = self._interval
