@@ -21,8 +21,11 @@ class TestSqliteFile(DriverConformance):
         self.path = tmp_path / "jobs.db"
         driver = SqliteDriver(self.path, durability="relaxed")
         driver.open()
+        self.foreign: list[sqlite3.Connection] = []
         yield driver
         driver.close()
+        for connection in self.foreign:
+            connection.close()
 
     def second(self, driver: SqliteDriver) -> SqliteDriver:  # type: ignore[override]
         other = SqliteDriver(driver.path, durability="relaxed")
@@ -30,7 +33,9 @@ class TestSqliteFile(DriverConformance):
         return other
 
     def foreign_connection(self, driver: SqliteDriver) -> Any:  # type: ignore[override]
-        return sqlite3.connect(driver.path)  # type: ignore[arg-type]
+        connection = sqlite3.connect(driver.path)  # type: ignore[arg-type]
+        self.foreign.append(connection)
+        return connection
 
 
 class TestSqlitePrivate(DriverConformance):

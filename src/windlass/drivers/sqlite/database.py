@@ -128,6 +128,13 @@ class Database:
             if connection is not None:
                 connection.close()
 
+    def __del__(self) -> None:
+        """Close what a forgotten application has left open; since Python 3.13 it would warn."""
+        if getattr(self, "_pid", None) == os.getpid():
+            for connection in (*self._readers, self._spare, self._pen.connection):
+                if connection is not None:
+                    connection.close()
+
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         path = ":memory:" if self.path is None else str(self.path)
         return connect(path, durability=self._durability, read_only=read_only)
