@@ -8,10 +8,12 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from windlass import shield
 from windlass.drivers.base import Capabilities
 from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite import schema
@@ -72,6 +74,9 @@ class Database:
     def _reset(self) -> None:
         """Start with no connection: in a new driver, and in a forked child, which must not touch the parent's."""
         self._pid = os.getpid()
+        self._kept: list[sqlite3.Connection] = []
+        # A forgotten application must not leave files open; before the collector comes to the connections themselves.
+        weakref.finalize(self, _close_all, self._kept, self._pid)
         self._pen = Pen(self._begin, patience=self._patience)
         self._readers: list[sqlite3.Connection] = []
         self._spare: sqlite3.Connection | None = None
@@ -93,7 +98,7 @@ class Database:
             try:
                 self._prepare(connection)
             except BaseException:
-                connection.close()
+                self._let_go(connection)
                 raise
         self._pen.connection = connection
         self._file = self._identity()
@@ -126,18 +131,19 @@ class Database:
             self._readers, self._spare, self._pen.connection = [], None, None
         for connection in connections:
             if connection is not None:
-                connection.close()
-
-    def __del__(self) -> None:
-        """Close what a forgotten application has left open; since Python 3.13 it would warn."""
-        if getattr(self, "_pid", None) == os.getpid():
-            for connection in (*self._readers, self._spare, self._pen.connection):
-                if connection is not None:
-                    connection.close()
+                self._let_go(connection)
 
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         path = ":memory:" if self.path is None else str(self.path)
-        return connect(path, durability=self._durability, read_only=read_only)
+        with shield.mine():  # an interrupted handler must not lose what it has just opened
+            connection = connect(path, durability=self._durability, read_only=read_only)
+            self._kept.append(connection)
+        return connection
+
+    def _let_go(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(ValueError):
+            self._kept.remove(connection)
+        connection.close()
 
     @property
     def commits(self) -> int:
@@ -230,7 +236,7 @@ class Database:
                     if keep:
                         self._readers.append(connection)
                 if not keep:
-                    connection.close()
+                    self._let_go(connection)
 
     def adopt(self, connection: Any) -> Any:
         """Check that *connection* is a sqlite3 connection to this file."""
@@ -306,6 +312,12 @@ class Database:
             end.rollback()
             raise
         tx.committed()
+
+
+def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
+    if pid == os.getpid():  # a forked child leaves its parent's alone
+        for connection in connections:
+            connection.close()
 
 
 def _still_open(connection: sqlite3.Connection) -> None:
