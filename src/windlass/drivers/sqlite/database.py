@@ -76,7 +76,8 @@ class Database:
         self._pid = os.getpid()
         self._kept: list[sqlite3.Connection] = []
         # A forgotten application must not leave files open; before the collector comes to the connections themselves.
-        weakref.finalize(self, _close_all, self._kept, self._pid)
+        # Not at exit: threads of a worker that nobody stopped may still be writing then.
+        weakref.finalize(self, _close_all, self._kept, self._pid).atexit = False
         self._pen = Pen(self._begin, patience=self._patience)
         self._readers: list[sqlite3.Connection] = []
         self._spare: sqlite3.Connection | None = None
