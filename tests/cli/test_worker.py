@@ -39,6 +39,7 @@ def test_the_first_signal_waits_for_the_handler(shop: Path, store: Windlass, pro
     assert job.refresh().status == "completed"
 
 
+@pytest.mark.slow
 def test_the_second_signal_does_not_wait(shop: Path, store: Windlass, program: Start) -> None:
     """The job is given back, and counts neither as a failure nor as a crash."""
     job = store.enqueue("linger", {"seconds": 60})

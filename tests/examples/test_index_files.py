@@ -93,6 +93,7 @@ def break_some(folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_folder_is_indexed_to_its_summary_and_a_second_run_finds_nothing_to_do(tmp_path: Path) -> None:
     folder, database = tmp_path / "files", tmp_path / "index [1].db"
     (folder / "deeper").mkdir(parents=True)

@@ -21,6 +21,7 @@ DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_driver_agrees_with_the_model(name: str) -> None:
     run_model(DRIVERS[name], programs=500)

@@ -118,6 +118,7 @@ def test_ctrl_c_counts_once(store: Windlass, supervise: Start) -> None:
     assert job.refresh().status == "completed"
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(store: Windlass, supervise: Start) -> None:
     """Running jobs are given back."""
     job = store.enqueue("linger", {"seconds": 60})
@@ -178,6 +179,7 @@ def test_a_recycled_worker_is_followed_by_another_at_once(store: Windlass, super
     assert "starting it again in" not in supervisor.text
 
 
+@pytest.mark.slow
 def test_too_much_memory_recycles(store: Windlass, supervise: Start) -> None:
     """--max-memory, too."""
     supervisor = supervise("--max-memory", 1)
@@ -206,6 +208,7 @@ def test_a_changed_file_restarts_the_workers(shop: Path, store: Windlass, superv
     assert (first.refresh().result, second.refresh().result) == ("old", "brand-new")
 
 
+@pytest.mark.slow
 def test_health_is_that_of_all_processes(store: Windlass, supervise: Start, free_port: int) -> None:
     """One that is stopped in its tracks makes the answer 503."""
     supervise("--processes", 2, "--health", f"127.0.0.1:{free_port}")

@@ -503,6 +503,7 @@ def test_a_closed_application_refuses_everything(make: Callable[..., Windlass]) 
     asyncio.run(twins())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", ["thread", "async"])
 def test_closing_under_a_worker_hangs_nothing(make: Callable[..., Windlass], colour: str) -> None:
     """A worker whose application was closed stops; the job is given to the next one, not lost."""

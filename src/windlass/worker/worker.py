@@ -43,6 +43,10 @@ CANCEL_WAIT = INSIST + 1.0
 """Seconds that cancelled handlers get before their jobs are given back."""
 
 
+AT_ONCE = 0.5
+"""The same after a second signal."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A worker in numbers, now."""
 
@@ -271,10 +275,11 @@ class _Parts:
         self.maintenance.stop()
         given: list[int] = []
         if not self._settled(grace, hurry):
+            patience = AT_ONCE if hurry.up else CANCEL_WAIT
             hurry.up = False
             before = {execution.record.id for execution in list(self.pump.running.values())}
             self.pump.interrupt(Cause.STOP)
-            self._settled(CANCEL_WAIT, hurry)
+            self._settled(patience, hurry)
             given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
         self.pump.quit()
         self.heart.stop()
