@@ -81,7 +81,7 @@ class SqliteDriver(Database):
             for row in rows:
                 yield (statement, row)
         if len(planned.timer) < len(jobs):
-            yield (self._sql.insert_new_ready, (first, last))
+            yield (self._sql.insert_new_ready, (first, last, first, last))
         deltas: dict[tuple[str, str], dict[str, int]] = {}
         for (queue, task, status), number in planned.counts.items():
             delta = deltas.setdefault((queue, task), dict.fromkeys(TALLY, 0))
@@ -212,7 +212,7 @@ class SqliteDriver(Database):
             cutoffs = {
                 status: now - age
                 for status, age in older_than.items()
-                if connection.execute(self._sql.expired, (status.value, now - age, 1, queue)).fetchone()
+                if connection.execute(self._sql.expired, (status.value, now - age, queue, queue, 1)).fetchone()
             }
         if not cutoffs:
             return 0
@@ -289,7 +289,7 @@ class SqliteDriver(Database):
     def rates(self, since: float, queue: str | None = None) -> list[tuple[int, int, int]]:
         """Return what ended in each second."""
         with self._reading() as connection:
-            return connection.execute(self._sql.rates, (int(since), queue)).fetchall()
+            return connection.execute(self._sql.rates, (int(since), queue, queue)).fetchall()
 
     # ------------------------------------------------------------------ looking after it
 

@@ -98,8 +98,8 @@ _STATEMENTS = {
     # The jobs just inserted, less those that wait for their time; in the order of their ids.
     "insert_new_ready": """INSERT INTO {p}_ready
                            SELECT queue, task, -priority, seq, id, created_at, 0, 0, 0 FROM {p}_job
-                           WHERE id BETWEEN ?1 AND ?2
-                           AND id NOT IN (SELECT id FROM {p}_timer WHERE id BETWEEN ?1 AND ?2)""",
+                           WHERE id BETWEEN ? AND ?
+                           AND id NOT IN (SELECT id FROM {p}_timer WHERE id BETWEEN ? AND ?)""",
     "place": "UPDATE {p}_job SET seq = ? WHERE id = ?",
     "insert_timer": "INSERT INTO {p}_timer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -162,11 +162,11 @@ _STATEMENTS = {
                     ON CONFLICT (second, queue) DO UPDATE SET processed = processed + excluded.processed,
                         failed = failed + excluded.failed""",
     "rates": """SELECT second, sum(processed), sum(failed) FROM {p}_pulse
-                WHERE second >= ? AND (?2 IS NULL OR queue = ?2) GROUP BY second ORDER BY second""",
+                WHERE second >= ? AND (? IS NULL OR queue = ?) GROUP BY second ORDER BY second""",
     "trim_pulse": "DELETE FROM {p}_pulse WHERE second < ?",
     # Within a stream and rank the first seq is the oldest.
     "expired": """SELECT id, queue, task FROM {p}_done
-                  WHERE status = ? AND finished_at <= ? AND (?4 IS NULL OR queue = ?4) LIMIT ?3""",
+                  WHERE status = ? AND finished_at <= ? AND (? IS NULL OR queue = ?) LIMIT ?""",
 }
 
 
@@ -241,20 +241,20 @@ class Sql:
         statement = f"""
             WITH RECURSIVE
             tasks (task) AS (
-                SELECT min(task) FROM {ready} WHERE queue = ?1
+                SELECT min(task) FROM {ready} WHERE queue = :queue
                 UNION ALL
-                SELECT (SELECT min(r.task) FROM {ready} r WHERE r.queue = ?1 AND r.task > tasks.task)
+                SELECT (SELECT min(r.task) FROM {ready} r WHERE r.queue = :queue AND r.task > tasks.task)
                 FROM tasks WHERE tasks.task IS NOT NULL
             ),
             ranks (task, rank) AS (
-                SELECT task, (SELECT min(r.rank) FROM {ready} r WHERE r.queue = ?1 AND r.task = tasks.task)
+                SELECT task, (SELECT min(r.rank) FROM {ready} r WHERE r.queue = :queue AND r.task = tasks.task)
                 FROM tasks WHERE task IS NOT NULL
                 UNION ALL
                 SELECT task, (SELECT min(r.rank) FROM {ready} r
-                              WHERE r.queue = ?1 AND r.task = ranks.task AND r.rank > ranks.rank)
+                              WHERE r.queue = :queue AND r.task = ranks.task AND r.rank > ranks.rank)
                 FROM ranks WHERE rank IS NOT NULL
             )
-            SELECT min((SELECT r.run_at FROM {ready} r WHERE r.queue = ?1 AND r.task = ranks.task
+            SELECT min((SELECT r.run_at FROM {ready} r WHERE r.queue = :queue AND r.task = ranks.task
                         AND r.rank = ranks.rank ORDER BY r.seq LIMIT 1))
             FROM ranks WHERE rank IS NOT NULL"""
-        return connection.execute(statement, (queue,)).fetchone()[0]  # type: ignore[no-any-return]
+        return connection.execute(statement, {"queue": queue}).fetchone()[0]  # type: ignore[no-any-return]

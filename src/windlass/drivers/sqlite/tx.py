@@ -88,7 +88,7 @@ class Tx:
                 if fresh:
                     self._many(statement, fresh)
                     fresh.clear()
-            self._execute(self._sql.insert_new_ready, self._fresh)
+            self._execute(self._sql.insert_new_ready, self._fresh * 2)
             self._fresh = None
         for rows, statement in (
             (self._attempts, self._sql.insert_attempt),
@@ -397,7 +397,7 @@ class Tx:
         for status, cutoff in cutoffs.items():
             if deleted >= limit:
                 break
-            rows = self._execute(self._sql.expired, (status.value, cutoff, limit - deleted, queue)).fetchall()
+            rows = self._execute(self._sql.expired, (status.value, cutoff, queue, queue, limit - deleted)).fetchall()
             for job_id, in_queue, task in rows:
                 self._deltas[in_queue, task][_STATUS[status]] -= 1
                 self._execute(self._sql.take_done, (job_id,))
