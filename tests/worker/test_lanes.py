@@ -315,8 +315,8 @@ def test_a_blocking_call_beside_an_open_transaction_is_refused(make: Callable[..
         await waiting
         return said
 
+    jobs = holder.enqueue(), other.enqueue()  # both before the first is inside, where the store cannot be written
     with app.worker():
-        jobs = holder.enqueue(), other.enqueue()
         assert ended(jobs[0]).status == "completed"
         assert "aenqueue" in ended(jobs[1]).result
 
