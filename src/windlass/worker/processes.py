@@ -107,7 +107,6 @@ class ProcessLane(ThreadLane):
     def __init__(self, finished: Callable[[Sequence[Execution]], None], *, size: int) -> None:
         super().__init__(finished, size=size)
         self._children: dict[int, Child] = {}
-        self._closing = False
 
     def _work(self) -> None:
         try:

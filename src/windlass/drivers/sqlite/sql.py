@@ -105,7 +105,7 @@ _STATEMENTS = {
     "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_attempt": "INSERT INTO {p}_attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
     "insert_signal": "INSERT OR IGNORE INTO {p}_signal VALUES (?, ?, ?, ?)",
-    "live": "SELECT id, lease, seq, cancel FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
+    "live": "SELECT id, lease, seq FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
     "start": """UPDATE {p}_running SET started_at = ?, attempt = attempt + 1
                 WHERE id IN (SELECT value FROM json_each(?)) AND started_at IS NULL""",
     "lease": "INSERT INTO {p}_running VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",

@@ -177,7 +177,7 @@ class Tx:
         refused, gone = [], []
         for settlement in settlements:
             record = settlement.record
-            lease, seq, _ = live.get(record.id, (-1, 0, 0))
+            lease, seq = live.get(record.id, (-1, 0))
             if lease != record.lease:
                 refused.append((record.id, record.lease))
                 continue
@@ -188,17 +188,17 @@ class Tx:
             self._execute(self._sql.delete_running, (_encode(gone).decode(),))
         return refused
 
-    def _live(self, ids: list[int]) -> dict[int, tuple[int, int, int]]:
+    def _live(self, ids: list[int]) -> dict[int, tuple[int, int]]:
         rows = self._execute(self._sql.live, (_encode(ids).decode(),))
-        return {job_id: (lease, seq, cancel) for job_id, lease, seq, cancel in rows}
+        return {job_id: (lease, seq) for job_id, lease, seq in rows}
 
     def _start(self, records: Sequence[Record]) -> list[tuple[int, int]]:
         if not records:
             return []
         live = self._live([r.id for r in records])
-        good = [r.id for r in records if live.get(r.id, (-1,))[0] == r.lease]
+        good = [r.id for r in records if live.get(r.id, (-1, 0))[0] == r.lease]
         self._execute(self._sql.start, (self.now, _encode(good).decode()))
-        return [(r.id, r.lease) for r in records if live.get(r.id, (-1,))[0] != r.lease]
+        return [(r.id, r.lease) for r in records if live.get(r.id, (-1, 0))[0] != r.lease]
 
     def _promote(self) -> float | None:
         """Make due jobs available; return when the next one is due."""
