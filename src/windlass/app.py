@@ -59,6 +59,9 @@ class Windlass(Client):
         queue: where jobs go when nothing else is said.
         retention: how long finished jobs are kept, as ``{"completed": …, "cancelled": …, "dead": …}``.
         prefix: of the store's tables or keys.
+        schema: PostgreSQL: the schema of the tables; default the first of the connection's ``search_path``.
+        listen_url: PostgreSQL: the server's own address, when *url* leads through a pooler that cannot ``LISTEN``.
+        idle: ``"quiet"``: an idle worker does not look by itself, so that a database billed by use may sleep.
         durability: ``"full"`` = an acknowledged enqueue survives power loss; ``"relaxed"`` = it survives a crash of the
             process, several times faster.
         migrate: ``"auto"`` creates or upgrades the schema at first use, ``"check"`` raises ``SchemaError`` instead.
@@ -84,6 +87,9 @@ class Windlass(Client):
         queue: str | None = None,
         retention: Mapping[str, Duration | None] | None = None,
         prefix: str | None = None,
+        schema: str | None = None,
+        listen_url: str | None = None,
+        idle: str | None = None,
         durability: str | None = None,
         migrate: str | None = None,
         poll: Duration | None = None,
@@ -103,6 +109,9 @@ class Windlass(Client):
             "queue": queue,
             "retention": retention,
             "prefix": prefix,
+            "schema": schema,
+            "listen_url": listen_url,
+            "idle": idle,
             "durability": durability,
             "migrate": migrate,
             "poll": poll,

@@ -44,6 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: Mapping[Status, float | None] = msgspec.field(default_factory=lambda: RETENTION)
     """How long finished jobs are kept: 0 = not at all, ``None`` = for ever."""
     prefix: str = "windlass"
+    schema: str | None = None
+    """PostgreSQL: the schema of the tables; ``None`` = the first of the connection's ``search_path``."""
+    listen_url: str | None = None
+    """PostgreSQL: where to listen for notifications when ``url`` leads through a pooler; ``None`` = ``url``."""
+    idle: str = "normal"
+    """``"quiet"``: an idle worker waits to be told and does not look by itself, for databases that may sleep."""
     durability: str = "full"
     migrate: str = "auto"
     poll: float = 0.2
@@ -138,6 +144,16 @@ def _prefix(name: str, value: Any) -> str:
     return value
 
 
+def _schema(name: str, value: Any) -> str:
+    if (
+        not isinstance(value, str)
+        or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,62}", value)
+        or value.startswith("pg_")
+    ):
+        raise ConfigurationError(f"{name} must be at most 63 letters, digits and _, not starting with pg_: {value!r}")
+    return value
+
+
 def check_name(name: str, value: Any) -> str:
     """Check the name of a queue or task: printable text of 1 to 200 characters."""
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
@@ -177,6 +193,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue": check_name,
     "retention": _retention,
     "prefix": _prefix,
+    "schema": _schema,
+    "listen_url": _url,
+    "idle": _choice("normal", "quiet"),
     "durability": _choice("full", "relaxed"),
     "migrate": _choice("auto", "check"),
     "poll": _positive,

@@ -62,7 +62,7 @@ class Claiming(Handle):
                 if turned.due is not None:
                     left = min(left, max(0.0, turned.due - turned.now))
                 bell = bell or self.driver.bell()
-                bell.wait(min(left, self.settings.poll))
+                bell.wait(min(left, bell.patience or self.settings.poll))
         finally:
             if bell is not None:
                 bell.close()

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from windlass.settings import Settings
 
 _LATER = {
-    "postgresql": "postgres",
-    "postgres": "postgres",
     "redis": "redis",
     "rediss": "redis",
     "valkey": "redis",
@@ -43,9 +41,21 @@ def connect(settings: Settings) -> Driver:
         return SqliteDriver(
             _path(url, rest), prefix=settings.prefix, durability=settings.durability, migrate=settings.migrate
         )
+    if scheme in ("postgresql", "postgres"):
+        from windlass.drivers.postgres import PostgresDriver
+
+        return PostgresDriver(
+            url,
+            schema=settings.schema,
+            prefix=settings.prefix,
+            durability=settings.durability,
+            migrate=settings.migrate,
+            listen_url=settings.listen_url,
+            quiet=settings.idle == "quiet",
+        )
     if scheme in _LATER:
-        raise NotYetError(f"{scheme} stores are not built yet; use sqlite:///jobs.db or memory://")
-    raise ConfigurationError(f"{url!r} is not a store URL: use memory:// or sqlite:///jobs.db")
+        raise NotYetError(f"{scheme} stores are not built yet; use postgresql://…, sqlite:///jobs.db or memory://")
+    raise ConfigurationError(f"{url!r} is not a store URL: use postgresql://…, sqlite:///jobs.db or memory://")
 
 
 def _path(url: str, rest: str) -> str | None:

@@ -25,7 +25,7 @@ from windlass.job import Record, Status
 from windlass.lifecycle import Settlement, Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator
+    from collections.abc import Awaitable, Callable, Collection, Generator
     from contextlib import AbstractContextManager
 
     from windlass.job import NewJob
@@ -184,6 +184,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 Statement: TypeAlias = "tuple[str, Sequence[Any]]"
 """One SQL statement and its parameters."""
 
+Execute: TypeAlias = "Callable[[str, Sequence[Any]], list[Any]]"
+"""Runs a statement with its parameters on a connection of the caller's and returns its rows, as tuples."""
+
+AsyncExecute: TypeAlias = "Callable[[str, Sequence[Any]], Awaitable[list[Any]]]"
+
 Decide: TypeAlias = "Callable[[Record, float], Transition]"
 """A pure rule: the record and the store's time in, what it becomes out; raises ``JobError`` to refuse.
 It may be called more than once for one job."""
@@ -194,6 +199,10 @@ class Bell(Protocol):
 
     address: str
     """What other processes need to ring it; stored with the worker."""
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds a waiter may rely on being rung; ``None`` = it had better look every ``poll`` seconds."""
 
     def wait(self, timeout: float) -> bool:
         """Sleep until rung or *timeout* seconds have passed; tell whether it was rung."""
@@ -260,6 +269,26 @@ class Driver(Protocol):
         Raises:
             TypeError: it is of the wrong kind.
             ConfigurationError: it is of another database.
+        """
+
+    def adopt_async(self, connection: Any) -> AsyncExecute:
+        """Check an async connection of the caller's and return what runs statements on it.
+
+        Raises:
+            TypeError: it is of a kind that is not known.
+        """
+
+    def adopt_adapted(self, execute: Execute) -> None:
+        """Check through *execute* that SQLAlchemy's connection is of this store.
+
+        Raises:
+            ConfigurationError: it is of another database.
+        """
+
+    def enlist(self, connection: Any) -> AbstractContextManager[Execute]:
+        """Run an insert's statements on an adopted connection: atomically, and committed when the caller commits.
+
+        A connection that commits every statement by itself gets a transaction of ours.
         """
 
     def exchange(self, turn: Turn) -> Turned:

@@ -10,10 +10,9 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from windlass.drivers.base import Driver
+    from windlass.drivers.base import AsyncExecute, Driver, Execute
     from windlass.job import NewJob, Record
 
 
@@ -52,7 +51,8 @@ def insert_on(driver: Driver, connection: Any, jobs: Sequence[NewJob]) -> list[R
     """
     if is_async(connection):
         raise TypeError("connection= is an async one; use the awaitable twin (aenqueue)")
-    return _run(driver, driver.adopt(unwrap(connection)), jobs)
+    with driver.enlist(driver.adopt(unwrap(connection))) as execute:
+        return _drive(driver, execute, jobs)
 
 
 async def ainsert_on(driver: Driver, connection: Any, jobs: Sequence[NewJob]) -> list[Record]:
@@ -65,33 +65,7 @@ async def ainsert_on(driver: Driver, connection: Any, jobs: Sequence[NewJob]) ->
         raise TypeError("connection= is a sync one; use the blocking form (enqueue)")
     if hasattr(connection, "run_sync"):
         return await connection.run_sync(lambda inner: _run_adapted(driver, inner, jobs))  # type: ignore[no-any-return]
-    raise TypeError(f"connection= of type {type(connection).__qualname__} is not known; pass SQLAlchemy's")
-
-
-def _run(driver: Driver, connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> list[Record]:
-    """Run the insert on a sqlite3 connection: our own transaction when none is open, else a savepoint."""
-
-    def execute(sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        cursor = connection.cursor()
-        cursor.row_factory = None  # the caller's own shape of rows is none of ours
-        return cursor.execute(sql, values).fetchall()
-
-    ours = not connection.in_transaction
-    mode = getattr(connection, "autocommit", None)  # since Python 3.12; a bool unless it is the older way
-    autocommit = mode if isinstance(mode, bool) else connection.isolation_level is None
-    execute("BEGIN IMMEDIATE" if ours else "SAVEPOINT windlass")
-    try:
-        records = _drive(driver, execute, jobs)
-    except BaseException:
-        execute("ROLLBACK" if ours else "ROLLBACK TO windlass")
-        if not ours:
-            execute("RELEASE windlass")
-        raise
-    if not ours:
-        execute("RELEASE windlass")
-    elif autocommit:  # else the caller commits, as for any statement of theirs
-        execute("COMMIT")
-    return records
+    return await _adrive(driver, driver.adopt_async(connection), jobs)
 
 
 def _run_adapted(driver: Driver, inner: Any, jobs: Sequence[NewJob]) -> list[Record]:
@@ -99,26 +73,37 @@ def _run_adapted(driver: Driver, inner: Any, jobs: Sequence[NewJob]) -> list[Rec
     if hasattr(inner, "get_bind") and hasattr(inner, "connection"):
         inner = inner.connection()
     _join(inner)
-    adapted = inner.connection.dbapi_connection
+    numbered = inner.dialect.paramstyle == "numeric_dollar"
 
-    def execute(sql: str, values: Sequence[Any]) -> list[Any]:
-        cursor = adapted.cursor()
-        try:
-            cursor.execute(sql, tuple(values))
-            return cursor.fetchall() if cursor.description else []
-        finally:
-            cursor.close()
+    def execute(sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        result = inner.exec_driver_sql(_numbered(sql) if numbered else sql, tuple(values))
+        return result.fetchall() if result.returns_rows else []
 
-    file = execute("PRAGMA database_list", ())[0][2]
-    driver.adopt_file(file)  # type: ignore[attr-defined]
+    driver.adopt_adapted(execute)
     return _drive(driver, execute, jobs)
 
 
-def _drive(driver: Driver, execute: Callable[[str, Sequence[Any]], list[Any]], jobs: Sequence[NewJob]) -> list[Record]:
+def _numbered(sql: str) -> str:
+    """Spell ``%s`` as ``$1``, ``$2``, …: asyncpg's way."""
+    first, *rest = sql.split("%s")
+    return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
+
+
+def _drive(driver: Driver, execute: Execute, jobs: Sequence[NewJob]) -> list[Record]:
     steps = driver.insertion(jobs)
     try:
         statement = next(steps)
         while True:
             statement = steps.send(execute(*statement))
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+async def _adrive(driver: Driver, execute: AsyncExecute, jobs: Sequence[NewJob]) -> list[Record]:
+    steps = driver.insertion(jobs)
+    try:
+        statement = next(steps)
+        while True:
+            statement = steps.send(await execute(*statement))
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from windlass import lifecycle
-from windlass.drivers.base import Turn
-from windlass.job import Outcome
+from windlass.drivers.base import Filter, Turn
+from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
 from windlass.worker.execution import NO_ROOM, Cause, Execution
 from windlass.worker.service import LEAVE, Backoff
@@ -97,6 +97,8 @@ class Pump:
         self._names_version = -1
         self._backoff = Backoff("pump")
         self._quit = False
+        self._doubts: list[float] = []
+        """When to compare what the store says we hold with what we know."""
         self.turns = 0
         self.turned_at = time.monotonic()
         self.stuck: dict[int, Execution] = {}
@@ -193,6 +195,7 @@ class Pump:
         try:
             self._interrupt_asked()
             self._check_deadlines()
+            self._reconcile()
             if self._reason_to_turn():
                 self._turn()
                 self._backoff.succeeded()
@@ -213,20 +216,25 @@ class Pump:
         if not self._accepting and self._alone:
             return True
         now = time.monotonic()
-        every = LOOK if self.running else self._app.settings.poll
+        every = LOOK if self.running else self._poll()
         if now - self._looked >= every:
             return True
         return self._due is not None and self._driver.now() >= self._due
 
     def _pause(self) -> float:
         now = time.monotonic()
-        every = min(LOOK, self._app.settings.poll) if self._free() > 0 else LOOK
+        every = self._poll() if self._free() > 0 else LOOK
+        every = min(every, LOOK) if self.running else every
         pause = self._looked + every - now
         if self._due is not None and self._free() > 0:
             pause = min(pause, self._due - self._driver.now())
         if self._watch:
             pause = min(pause, self._watch[0][0] - now)
         return max(0.0005, pause)
+
+    def _poll(self) -> float:
+        """Seconds between looks of a worker that has nothing to do."""
+        return self._bell.patience or self._app.settings.poll
 
     def _free(self) -> int:
         """Slots for new claims."""
@@ -260,6 +268,8 @@ class Pump:
             turned = self._driver.exchange(turn)
         except BaseException:
             self._alone.extendleft(starting)
+            if limit:
+                self._doubts = [time.monotonic(), time.monotonic() + self._app.settings.lost_after]
             raise
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
@@ -273,6 +283,22 @@ class Pump:
         self._teller.settled(settled, ended, refused)
         for signal in turned.signals:
             self._signalled(signal)
+
+    def _reconcile(self) -> None:
+        """Give back claims that the store made but whose answer got lost with the connection: nobody else would.
+
+        Twice: the lost turn may still have been under way when the store was asked first.
+        """
+        if not self._doubts or self._doubts[0] > time.monotonic():
+            return
+        held = self._driver.find(Filter(statuses=(Status.RUNNING,), worker=self.worker), limit=1000)
+        known = {record.lease for record in self._alone} | {s.record.lease for s in self._unsettled} | set(self.running)
+        for record in held:
+            if record.lease not in known:
+                attempt = record.attempt - (record.started_at is not None)
+                unstarted = msgspec.structs.replace(record, started_at=None, attempt=attempt)
+                self._unsettled.append(Settlement(unstarted, lifecycle.release(unstarted), self._driver.now()))
+        self._doubts.pop(0)
 
     def _take_ended(self) -> dict[int, Execution]:
         ended: dict[int, Execution] = {}

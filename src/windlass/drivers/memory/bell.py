@@ -13,6 +13,7 @@ class MemoryBell:
     """A bell that any thread of this process can ring."""
 
     address = ""
+    patience = None
 
     def __init__(self, forget: Callable[[MemoryBell], object]) -> None:
         self._rung = threading.Event()

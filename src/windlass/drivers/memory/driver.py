@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from windlass.drivers.base import Decide, Signal, Statement, Transaction
+    from windlass.drivers.base import AsyncExecute, Decide, Execute, Signal, Statement, Transaction
     from windlass.job import NewJob, Record, Status
 
 T = TypeVar("T")
@@ -105,6 +105,18 @@ class MemoryDriver:
         _refuse("connection=")
 
     def adopt(self, connection: Any) -> Any:
+        """Refuse: there is no connection to share."""
+        _refuse("connection=")
+
+    def adopt_async(self, connection: Any) -> AsyncExecute:
+        """Refuse: there is no connection to share."""
+        _refuse("connection=")
+
+    def adopt_adapted(self, execute: Execute) -> None:
+        """Refuse: there is no connection to share."""
+        _refuse("connection=")
+
+    def enlist(self, connection: Any) -> AbstractContextManager[Execute]:
         """Refuse: there is no connection to share."""
         _refuse("connection=")
 

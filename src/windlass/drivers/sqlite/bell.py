@@ -19,6 +19,8 @@ from pathlib import Path
 class DatagramBell:
     """A bell that other processes on this machine can ring."""
 
+    patience = None  # a datagram may be dropped
+
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)

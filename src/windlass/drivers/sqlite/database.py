@@ -34,6 +34,7 @@ from windlass.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from windlass.drivers.base import AsyncExecute, Execute
     from windlass.job import NewJob, Record
     from windlass.lifecycle import Settlement
 
@@ -253,6 +254,37 @@ class Database:
                 f"connection= is of {file or 'an in-memory database'!r}, but the jobs are in {str(self.path)!r}; "
                 "one transaction cannot span two SQLite files"
             )
+
+    def adopt_async(self, connection: Any) -> AsyncExecute:
+        """Refuse: Python's sqlite3 has no async connections, and SQLAlchemy's are adapted."""
+        raise TypeError(f"connection= of type {type(connection).__qualname__} is not known; pass SQLAlchemy's")
+
+    def adopt_adapted(self, execute: Execute) -> None:
+        """Check that SQLAlchemy's async connection is of this file."""
+        self.adopt_file(execute("PRAGMA database_list", ())[0][2])
+
+    @contextmanager
+    def enlist(self, connection: sqlite3.Connection) -> Iterator[Execute]:
+        """Run statements in our own transaction when none is open, else in a savepoint."""
+
+        def execute(sql: str, values: Sequence[Any] = ()) -> list[Any]:
+            return Plain(connection).execute(sql, values).fetchall()  # the caller's own shape of rows is none of ours
+
+        ours = not connection.in_transaction
+        mode = getattr(connection, "autocommit", None)  # since Python 3.12; a bool unless it is the older way
+        autocommit = mode if isinstance(mode, bool) else connection.isolation_level is None
+        execute("BEGIN IMMEDIATE" if ours else "SAVEPOINT windlass")
+        try:
+            yield execute
+        except BaseException:
+            execute("ROLLBACK" if ours else "ROLLBACK TO windlass")
+            if not ours:
+                execute("RELEASE windlass")
+            raise
+        if not ours:
+            execute("RELEASE windlass")
+        elif autocommit:  # else the caller commits, as for any statement of theirs
+            execute("COMMIT")
 
     # ------------------------------------------------------------------ transactions
 

@@ -1,0 +1,184 @@
+"""Opening connections, and saying clearly why one cannot be opened or has failed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from windlass.errors import (
+    ConfigurationError,
+    ConnectionLostError,
+    CorruptStoreError,
+    SchemaError,
+    StoreError,
+    StoreFullError,
+    WindlassError,
+)
+
+try:
+    import psycopg
+    from psycopg import errors
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+except ImportError as missing:
+    raise ConfigurationError(
+        f"PostgreSQL needs psycopg, which cannot be imported ({missing}): pip install 'windlass[postgres]'"
+    ) from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+T = TypeVar("T")
+
+OLDEST_SERVER = 130000
+"""pg_current_xact_id() and friends are there since 13."""
+PATIENCE = 30.0
+"""Seconds that one statement of a client may take."""
+CONNECT = 5
+"""Seconds that a connection may take to open, unless the URL says something else."""
+
+# A peer that has vanished is noticed although nothing is being sent, and although what was sent is never acknowledged.
+_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": CONNECT,
+    "keepalives": 1,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "application_name": "windlass",
+    "client_encoding": "UTF8",
+}
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that does not wait for ever: a half-open one never answers."""
+
+    patience: float = PATIENCE
+    """Seconds that one statement may take."""
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """Run a conversation with the server, and hang up when it takes too long."""
+        try:
+            return super().wait(_bounded(gen, time.monotonic() + self.patience), *args, **options)
+        except _TooLateError as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(
+                f"the server has not answered for {self.patience:g} s; the connection was given up"
+            ) from error
+
+
+class _TooLateError(Exception):
+    """The other side has gone silent."""
+
+
+def _bounded(gen: Generator[Any, Any, T], deadline: float) -> Generator[Any, Any, T]:
+    """Pass everything through; psycopg sends 0 each 0.1 s in which nothing happens."""
+    try:
+        wish = next(gen)
+        while True:
+            ready = yield wish
+            if not ready and time.monotonic() > deadline:
+                gen.close()
+                raise _TooLateError
+            wish = gen.send(ready)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+class Connector:
+    """Knows where the server is; makes connections that commit by themselves."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise ConfigurationError(f"{_hidden(url)!r} is not a PostgreSQL URL: {error}") from error
+        self.conninfo = make_conninfo(**{**_DEFAULTS, **given})
+        self.prepare: int | None = 0
+        """After how many uses a statement is prepared: at once, or never behind a pooler."""
+
+    def connect(self, *, patience: float = PATIENCE) -> Connection:
+        """Open a connection.
+
+        Raises:
+            ConnectionLostError: the server cannot be reached, or does not let us in.
+        """
+        with translated():
+            connection = Connection.connect(self.conninfo, autocommit=True, prepare_threshold=self.prepare)
+        connection.patience = patience
+        return connection
+
+    def look(self) -> Connection:
+        """Open the first connection, and learn what is at its other end."""
+        connection = self.connect()
+        try:
+            with translated():
+                # A pooler in transaction mode gives every transaction another backend: what is prepared in one is unknown to
+                # the next. It gives itself away by announcing a process that is not the backend's.
+                (backend,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone() or (0,)
+            _check_server(connection.info.server_version)
+            if backend != connection.info.backend_pid:
+                self.prepare = connection.prepare_threshold = None
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler such as pgbouncer is between us and the server."""
+        return self.prepare is None
+
+
+def _check_server(version: int) -> None:
+    if version < OLDEST_SERVER:
+        raise ConfigurationError(f"PostgreSQL 13 or newer is needed; the server is {version // 10000}")
+
+
+def _hidden(url: str) -> str:
+    """Return the URL without what follows the first colon of its credentials."""
+    scheme, _, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    return f"{scheme}://{credentials.partition(':')[0]}{':…' if ':' in credentials else ''}{at}{place}"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of psycopg into Windlass's own."""
+    try:
+        yield
+    except WindlassError:
+        raise
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> WindlassError:
+    """Return the Windlass error that says what *error* means here."""
+    text = str(error).strip().partition("\n")[0]
+    if error.sqlstate == "WL001":
+        return ConfigurationError(
+            "connection= is of another database than the one with the jobs; one transaction cannot span two"
+        )
+    match error:
+        case errors.DiskFull():
+            return StoreFullError(f"no room left for the database: {text}")
+        case errors.DataCorrupted() | errors.IndexCorrupted():
+            return CorruptStoreError(f"the database is damaged: {text}")
+        case (
+            errors.UndefinedTable() | errors.UndefinedFunction() | errors.InvalidSchemaName() | errors.UndefinedColumn()
+        ):
+            return SchemaError(f"Windlass's tables are missing or of another release ({text}); run `windlass migrate`")
+        case errors.InsufficientPrivilege():
+            return StoreError(f"this role may not do that: {text}")
+        case errors.ReadOnlySqlTransaction():
+            return ConnectionLostError("the server is read-only: a standby that has not been promoted")
+        case (
+            errors.OperationalError()
+            | errors.InterfaceError()
+            | errors.DeadlockDetected()
+            | errors.SerializationFailure()
+            | errors.QueryCanceled()
+        ):
+            return ConnectionLostError(text or "the connection to PostgreSQL was lost")
+    return StoreError(text)

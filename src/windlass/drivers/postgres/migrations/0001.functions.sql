@@ -1,0 +1,638 @@
+-- The functions that write. Each is one round trip and, called by itself, one commit. Their names end in the schema version
+-- that brought them: workers of the release before go on calling theirs while a migration runs.
+--
+-- Every function pins its planner settings: the hot tables change size faster than their statistics, and one sequential scan
+-- over dead rows is slower than everything else together.
+
+-- The store's clock.
+CREATE FUNCTION {p}_now_v1() RETURNS double precision LANGUAGE sql VOLATILE AS $$
+    SELECT extract(epoch FROM clock_timestamp())::double precision + shift FROM {p}_meta
+$$;
+
+-- The number of a stream; made if it is new. See the table for why there is no ON CONFLICT.
+CREATE FUNCTION {p}_stream_v1(a_queue text, a_task text, a_priority smallint) RETURNS integer
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    v_id integer;
+BEGIN
+    SELECT id INTO v_id FROM {p}_stream
+    WHERE queue = a_queue AND task = a_task AND priority = a_priority ORDER BY id LIMIT 1;
+    IF v_id IS NULL THEN
+        INSERT INTO {p}_stream (queue, task, priority) VALUES (a_queue, a_task, a_priority) RETURNING id INTO v_id;
+    END IF;
+    RETURN v_id;
+END $$;
+
+-- Wakes the listeners. Gated: of those who commit at once only one notifies, as a notification holds a lock of the whole
+-- server until the commit is flushed; the others' jobs are seen because every wake is followed by later looks. In a
+-- caller's transaction, which may last, a gate would silence everyone: there the notification is plain.
+CREATE FUNCTION {p}_ring_v1(a_gated boolean) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT a_gated OR pg_try_advisory_xact_lock(hashtextextended('{c}', 0)) THEN
+        PERFORM pg_notify('{c}', '');
+    END IF;
+END $$;
+
+-- Stores new jobs. a_jobs: a JSON array of objects {q, t, p, y and, where they are not NULL, m, o, d, r, g, s, n, b, k, i}.
+-- JSON inside is text here and below: its own escapes, \u0000 above all, must not be undone on the way.
+-- a_store: in a caller's transaction the store that is meant, which is checked; else NULL.
+-- Returns the store's time and the ids in order.
+CREATE FUNCTION {p}_enqueue_v1(a_jobs json, a_store text, OUT now double precision, OUT ids bigint[])
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_now double precision;
+BEGIN
+    IF a_store <> (SELECT store FROM {p}_meta) THEN
+        RAISE EXCEPTION USING ERRCODE = 'WL001', MESSAGE = 'this connection is of another store';
+    END IF;
+    -- The transaction gets its number before it draws a place: whoever sees all numbers below some bound ended has seen
+    -- all their places.
+    PERFORM pg_current_xact_id();
+    v_now := {p}_now_v1();
+    WITH given AS MATERIALIZED (
+        SELECT nextval('{p}_seq') AS id, {p}_stream_v1(j.q, j.t, coalesce(j.p, 0::smallint)) AS stream,
+               coalesce(j.r, v_now + coalesce(j.d, 0)) AS run_at, j.*
+        FROM json_to_recordset(a_jobs) AS j (
+            q text, t text, p smallint, y text, m integer, o double precision, d double precision, r double precision,
+            g json, s text, n text, b bigint, k double precision, i text)
+    ), jobs AS (
+        INSERT INTO {p}_job (id, created_at, timeout, batch_id, tick, stream, max_attempts, payload, tags, origin, meta,
+                             idempotency_key)
+        SELECT id, v_now, o, b, k, stream, m, y::json, g::text, s, n::json, i FROM given
+    ), pending AS (
+        INSERT INTO {p}_ready (seq, id, stream) SELECT id, id, stream FROM given WHERE run_at <= v_now
+    ), waiting AS (
+        INSERT INTO {p}_timer (id, run_at, stream, retrying) SELECT id, run_at, stream, false FROM given
+        WHERE run_at > v_now
+    ), tags AS (
+        INSERT INTO {p}_tag (job_id, tag) SELECT DISTINCT id, tag FROM given, json_array_elements_text(g) AS tag
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, scheduled, pending, enqueued)
+        SELECT stream, floor(v_now), nullif(count(*) FILTER (WHERE run_at > v_now), 0),
+               nullif(count(*) FILTER (WHERE run_at <= v_now), 0), count(*)
+        FROM given GROUP BY stream
+    )
+    SELECT v_now, array_agg(id ORDER BY id) INTO now, ids FROM given;
+    PERFORM {p}_ring_v1(a_store IS NULL);
+END $$;
+
+-- Stores one new job that has nothing but the usual: half the time of the function for many.
+CREATE FUNCTION {p}_enqueue_one_v1(
+    a_queue text, a_task text, a_priority smallint, a_payload json, a_max_attempts integer, a_timeout double precision,
+    a_delay double precision, OUT now double precision, OUT id bigint)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_stream integer;
+BEGIN
+    PERFORM pg_current_xact_id();  -- see the function for many
+    now := extract(epoch FROM clock_timestamp())::double precision + (SELECT shift FROM {p}_meta);
+    SELECT s.id INTO v_stream FROM {p}_stream s
+    WHERE s.queue = a_queue AND s.task = a_task AND s.priority = a_priority ORDER BY s.id LIMIT 1;
+    IF v_stream IS NULL THEN
+        v_stream := {p}_stream_v1(a_queue, a_task, a_priority);
+    END IF;
+    id := nextval('{p}_seq');
+    INSERT INTO {p}_job (id, created_at, timeout, stream, max_attempts, payload)
+    VALUES (id, now, a_timeout, v_stream, a_max_attempts, a_payload);
+    IF now + a_delay > now THEN
+        INSERT INTO {p}_timer (id, run_at, stream, retrying) VALUES (id, now + a_delay, v_stream, false);
+        INSERT INTO {p}_delta (stream, second, scheduled, enqueued) VALUES (v_stream, floor(now), 1, 1);
+    ELSE
+        INSERT INTO {p}_ready (seq, id, stream) VALUES (id, id, v_stream);
+        INSERT INTO {p}_delta (stream, second, pending, enqueued) VALUES (v_stream, floor(now), 1, 1);
+    END IF;
+    PERFORM {p}_ring_v1(true);
+END $$;
+
+-- Draws a_count numbers, and the streams of a bulk insert (COPY). first is NULL unless the numbers follow each other.
+CREATE FUNCTION {p}_draw_v1(
+    a_count integer, a_streams json, OUT now double precision, OUT first bigint, OUT ids bigint[], OUT streams integer[])
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM pg_current_xact_id();
+    SELECT CASE WHEN max(n) - min(n) + 1 = a_count THEN min(n) END,
+           CASE WHEN max(n) - min(n) + 1 = a_count THEN NULL ELSE array_agg(n ORDER BY n) END
+    INTO first, ids FROM (SELECT nextval('{p}_seq') AS n FROM generate_series(1, a_count)) AS drawn;
+    SELECT array_agg({p}_stream_v1(s.q, s.t, s.p)) INTO streams
+    FROM json_to_recordset(a_streams) AS s (q text, t text, p smallint);
+    now := {p}_now_v1();
+END $$;
+
+-- Ends leases whose jobs are completed: the common case, as arrays. a_results is a JSON array, or NULL when there are none.
+-- Returns the positions (from 1) of those whose lease was not live.
+CREATE FUNCTION {p}_complete_v1(
+    a_ids bigint[], a_leases bigint[], a_finished double precision[], a_results json, a_now double precision)
+RETURNS SETOF bigint LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(a_ids, a_leases, a_finished) WITH ORDINALITY AS g (id, lease, finished_at, n)
+    ), results AS MATERIALIZED (
+        SELECT value, n FROM json_array_elements(coalesce(a_results, '[]')) WITH ORDINALITY AS r (value, n)
+    ), gone AS (
+        DELETE FROM {p}_running r USING given g WHERE r.id = g.id AND r.lease = g.lease
+        RETURNING r.id, r.run_at, r.started_at, r.stream, r.attempt, r.failures, r.crashes, r.worker, g.finished_at, g.n
+    ), put AS (
+        INSERT INTO {p}_done (id, finished_at, run_at, started_at, stream, attempt, failures, crashes, status, outcome,
+                              worker, result)
+        SELECT id, finished_at, run_at, started_at, stream, attempt, failures, crashes, 'completed', 'completed', worker,
+               CASE WHEN a_results IS NOT NULL THEN (
+                   SELECT value FROM results WHERE results.n = gone.n AND json_typeof(value) <> 'null') END
+        FROM gone
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, running, completed, processed)
+        SELECT stream, floor(a_now), -count(*), count(*), count(*) FROM gone GROUP BY stream
+    )
+    SELECT g.n FROM given g WHERE NOT EXISTS (SELECT FROM gone WHERE gone.n = g.n);
+END $$;
+
+-- Moves jobs from one place to another, each if it is still where and as the caller saw it. a_moves: a JSON array of
+-- {id, was, lease, attempt, failures, crashes: what the caller saw; now (NULL deletes), attempt2, failures2, crashes2, at,
+-- keep, outcome, error, result, tries, request, finished, totals: what becomes of it}.
+-- Returns the positions (from 1) of the moves that were not made.
+CREATE FUNCTION {p}_move_v1(a_moves json, a_now double precision, a_gated boolean)
+RETURNS SETOF bigint LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    m record;
+    r record;
+    v_stream integer;
+    v_seq bigint;
+    v_made bigint[] := '{}';
+    v_streams integer[] := '{}';
+    v_ring boolean := false;
+    v_floor double precision;
+BEGIN
+    PERFORM pg_current_xact_id();
+    v_floor := {p}_now_v1();  -- a timer must not appear below the mark of those that are past
+    FOR m IN
+        SELECT * FROM ROWS FROM (json_to_recordset(a_moves) AS (
+            id bigint, was text, lease bigint, attempt integer, failures integer, crashes integer, now text,
+            attempt2 integer, failures2 integer, crashes2 integer, at double precision, keep boolean, outcome text,
+            error text, result text, tries integer, request boolean, finished double precision, totals text[]))
+        WITH ORDINALITY AS moves (
+            id, was, lease, attempt, failures, crashes, now, attempt2, failures2, crashes2, at, keep, outcome, error,
+            result, tries, request, finished, totals, n)
+    LOOP
+        v_stream := NULL;
+        v_seq := NULL;
+        IF m.was = 'running' THEN
+            IF m.request THEN
+                UPDATE {p}_running SET cancel = true WHERE id = m.id AND lease = m.lease
+                RETURNING worker, stream INTO r;
+                IF FOUND THEN
+                    INSERT INTO {p}_signal VALUES (r.worker, m.id, m.lease, true) ON CONFLICT DO NOTHING;
+                    v_ring := true;
+                ELSE
+                    RETURN NEXT m.n;
+                END IF;
+                CONTINUE;
+            END IF;
+            DELETE FROM {p}_running WHERE id = m.id AND lease = m.lease
+            RETURNING stream, seq, run_at, started_at, worker INTO r;
+            v_stream := r.stream;
+            IF FOUND AND m.finished IS NULL THEN  -- by hand: whoever holds the lease is told
+                INSERT INTO {p}_signal VALUES (r.worker, m.id, m.lease, false) ON CONFLICT DO NOTHING;
+                v_ring := true;
+            END IF;
+        ELSIF m.was = 'pending' THEN
+            DELETE FROM {p}_ready
+            WHERE stream = (SELECT stream FROM {p}_job WHERE id = m.id) AND seq = m.id
+              AND coalesce(attempt, 0) = m.attempt AND coalesce(failures, 0) = m.failures
+            RETURNING stream, seq, run_at, NULL::double precision AS started_at, NULL AS worker INTO r;
+            IF NOT FOUND THEN
+                DELETE FROM {p}_ready
+                WHERE id = m.id AND seq <> id AND coalesce(attempt, 0) = m.attempt AND coalesce(failures, 0) = m.failures
+                RETURNING stream, seq, run_at, NULL::double precision AS started_at, NULL AS worker INTO r;
+            END IF;
+            v_stream := r.stream;
+        ELSIF m.was IN ('scheduled', 'retrying') THEN
+            DELETE FROM {p}_timer
+            WHERE id = m.id AND retrying = (m.was = 'retrying')
+              AND coalesce(attempt, 0) = m.attempt AND coalesce(failures, 0) = m.failures
+            RETURNING stream, NULL::bigint AS seq, run_at, NULL::double precision AS started_at, NULL AS worker INTO r;
+            v_stream := r.stream;
+        ELSE
+            DELETE FROM {p}_done
+            WHERE stream = (SELECT stream FROM {p}_job WHERE id = m.id) AND status = m.was AND id = m.id
+              AND attempt = m.attempt AND coalesce(failures, 0) = m.failures
+            RETURNING stream, NULL::bigint AS seq, run_at, started_at, worker, finished_at, attempt, outcome, error INTO r;
+            v_stream := r.stream;
+            IF FOUND AND m.now IS NOT NULL AND r.outcome IS NOT NULL THEN
+                INSERT INTO {p}_attempt (job_id, number, worker, started_at, finished_at, outcome, error)
+                VALUES (m.id, r.attempt, r.worker, r.started_at, r.finished_at, r.outcome, r.error);
+            END IF;
+        END IF;
+        IF v_stream IS NULL THEN
+            RETURN NEXT m.n;
+            CONTINUE;
+        END IF;
+        v_made := v_made || m.n;
+        v_streams := v_streams || v_stream;
+        IF m.tries IS NOT NULL THEN
+            UPDATE {p}_job SET max_attempts = m.tries WHERE id = m.id;
+        END IF;
+        IF m.now IS NULL THEN
+            DELETE FROM {p}_attempt WHERE job_id = m.id;
+            DELETE FROM {p}_tag t USING {p}_job j, json_array_elements_text(j.tags::json) AS name
+            WHERE j.id = m.id AND t.tag = name AND t.job_id = m.id;
+            DELETE FROM {p}_job WHERE id = m.id;
+            CONTINUE;
+        END IF;
+        IF m.now IN ('completed', 'dead', 'cancelled') THEN
+            INSERT INTO {p}_done (id, finished_at, run_at, started_at, stream, attempt, failures, crashes, status,
+                                  outcome, worker, error, result)
+            VALUES (m.id, coalesce(m.finished, a_now),
+                    coalesce(r.run_at, (SELECT created_at FROM {p}_job WHERE id = m.id)), r.started_at, v_stream,
+                    m.attempt2, nullif(m.failures2, 0), nullif(m.crashes2, 0), m.now,
+                    CASE WHEN m.was = 'running' THEN m.outcome END, r.worker, m.error::json,
+                    m.result::json);
+            CONTINUE;
+        END IF;
+        IF m.was = 'running' AND m.outcome IS NOT NULL THEN
+            INSERT INTO {p}_attempt (job_id, number, worker, started_at, finished_at, outcome, error)
+            VALUES (m.id, m.attempt, r.worker, r.started_at, coalesce(m.finished, a_now), m.outcome, m.error::json);
+        END IF;
+        v_ring := true;
+        IF m.now = 'pending' THEN
+            IF m.keep AND r.seq IS NOT NULL THEN
+                INSERT INTO {p}_ready (seq, id, run_at, stream, attempt, failures, crashes)
+                VALUES (r.seq, m.id, r.run_at, v_stream, nullif(m.attempt2, 0), nullif(m.failures2, 0),
+                        nullif(m.crashes2, 0));
+                UPDATE {p}_meta SET rewind = rewind + 1;
+            ELSE
+                INSERT INTO {p}_ready (seq, id, run_at, stream, attempt, failures, crashes)
+                VALUES (nextval('{p}_seq'), m.id, a_now, v_stream, nullif(m.attempt2, 0), nullif(m.failures2, 0),
+                        nullif(m.crashes2, 0));
+            END IF;
+        ELSE
+            INSERT INTO {p}_timer (id, run_at, stream, attempt, failures, crashes, retrying)
+            VALUES (m.id, greatest(m.at, v_floor), v_stream, nullif(m.attempt2, 0), nullif(m.failures2, 0),
+                    nullif(m.crashes2, 0), m.now = 'retrying');
+        END IF;
+    END LOOP;
+    IF v_made <> '{}' THEN
+        INSERT INTO {p}_delta (stream, second, scheduled, pending, running, retrying, completed, dead, cancelled,
+                               processed, failed, retried, total_dead, total_cancelled, snoozed, released, lost)
+        SELECT made.stream, floor(a_now),
+               sum((now = 'scheduled')::int) - sum((was = 'scheduled')::int),
+               sum((now = 'pending')::int) - sum((was = 'pending')::int),
+               sum((now = 'running')::int) - sum((was = 'running')::int),
+               sum((now = 'retrying')::int) - sum((was = 'retrying')::int),
+               sum((now = 'completed')::int) - sum((was = 'completed')::int),
+               sum((now = 'dead')::int) - sum((was = 'dead')::int),
+               sum((now = 'cancelled')::int) - sum((was = 'cancelled')::int),
+               sum(('processed' = ANY (totals))::int), sum(('failed' = ANY (totals))::int),
+               sum(('retried' = ANY (totals))::int), sum(('dead' = ANY (totals))::int),
+               sum(('cancelled' = ANY (totals))::int), sum(('snoozed' = ANY (totals))::int),
+               sum(('released' = ANY (totals))::int), sum(('lost' = ANY (totals))::int)
+        FROM ROWS FROM (json_to_recordset(a_moves) AS (was text, now text, totals text[]))
+             WITH ORDINALITY AS moves (was, now0, totals, n),
+             LATERAL (SELECT coalesce(now0, '') AS now) AS known,
+             unnest(v_made, v_streams) AS made (n, stream)
+        WHERE made.n = moves.n GROUP BY made.stream;
+    END IF;
+    IF v_ring THEN
+        PERFORM {p}_ring_v1(a_gated);
+    END IF;
+END $$;
+
+-- Claims from the streams given, best first, above the marks given. A row that somebody else has locked is passed over.
+-- a_again false: the best are looked up first and only they are locked; with one stream, or when others were quicker
+-- (true), every stream locks its own best.
+CREATE FUNCTION {p}_claim_v1(
+    a_worker text, a_limit integer, a_start integer, a_cautious integer, a_deadline double precision,
+    a_streams integer[], a_marks bigint[], a_ranks integer[], a_again boolean, a_now double precision)
+RETURNS SETOF {p}_running LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+    IF cardinality(a_streams) = 1 THEN
+        RETURN QUERY
+        WITH head AS MATERIALIZED (
+            SELECT r.ctid AS place, 0 AS rank FROM {p}_ready r WHERE r.stream = a_streams[1] AND r.seq > a_marks[1]
+            ORDER BY r.seq LIMIT a_limit FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        DELETE FROM {p}_ready r USING head h WHERE r.ctid = h.place
+        RETURNING h.rank, r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes
+    ), sorted AS MATERIALIZED (
+        SELECT row_number() OVER (ORDER BY rank, seq) AS n, * FROM taken ORDER BY rank, seq
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, pending, running)
+        SELECT stream, floor(a_now), -count(*), count(*) FROM taken GROUP BY stream
+    )
+    INSERT INTO {p}_running AS u (id, lease, seq, run_at, started_at, deadline, stream, attempt, failures, crashes,
+                                  worker)
+    SELECT s.id, nextval('{p}_lease_seq'), s.seq,
+           coalesce(s.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = s.id)),
+           CASE WHEN s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious THEN a_now END, a_deadline, s.stream,
+           coalesce(s.attempt, 0) + (s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious)::int, s.failures,
+           s.crashes, a_worker
+    FROM sorted s
+    RETURNING u.*;
+    ELSIF NOT a_again THEN
+        RETURN QUERY
+        WITH best AS MATERIALIZED (
+            SELECT r.stream, r.seq, w.rank
+            FROM unnest(a_streams, a_marks, a_ranks) AS w (stream, mark, rank)
+                 CROSS JOIN LATERAL (
+                    SELECT r.stream, r.seq FROM {p}_ready r WHERE r.stream = w.stream AND r.seq > w.mark
+                    ORDER BY r.seq LIMIT a_limit
+                 ) AS r
+            ORDER BY w.rank, r.seq LIMIT a_limit
+        ), head AS MATERIALIZED (
+            SELECT r.ctid AS place, b.rank FROM best b JOIN {p}_ready r ON r.stream = b.stream AND r.seq = b.seq
+            FOR UPDATE OF r SKIP LOCKED
+    ), taken AS (
+        DELETE FROM {p}_ready r USING head h WHERE r.ctid = h.place
+        RETURNING h.rank, r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes
+    ), sorted AS MATERIALIZED (
+        SELECT row_number() OVER (ORDER BY rank, seq) AS n, * FROM taken ORDER BY rank, seq
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, pending, running)
+        SELECT stream, floor(a_now), -count(*), count(*) FROM taken GROUP BY stream
+    )
+    INSERT INTO {p}_running AS u (id, lease, seq, run_at, started_at, deadline, stream, attempt, failures, crashes,
+                                  worker)
+    SELECT s.id, nextval('{p}_lease_seq'), s.seq,
+           coalesce(s.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = s.id)),
+           CASE WHEN s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious THEN a_now END, a_deadline, s.stream,
+           coalesce(s.attempt, 0) + (s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious)::int, s.failures,
+           s.crashes, a_worker
+    FROM sorted s
+    RETURNING u.*;
+    ELSE
+        RETURN QUERY
+        WITH head AS MATERIALIZED (
+            SELECT r.place, r.seq, w.rank
+            FROM unnest(a_streams, a_marks, a_ranks) AS w (stream, mark, rank)
+                 CROSS JOIN LATERAL (
+                    SELECT r.ctid AS place, r.seq FROM {p}_ready r WHERE r.stream = w.stream AND r.seq > w.mark
+                    ORDER BY r.seq LIMIT a_limit FOR UPDATE SKIP LOCKED
+                 ) AS r
+            ORDER BY w.rank, r.seq LIMIT a_limit
+    ), taken AS (
+        DELETE FROM {p}_ready r USING head h WHERE r.ctid = h.place
+        RETURNING h.rank, r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes
+    ), sorted AS MATERIALIZED (
+        SELECT row_number() OVER (ORDER BY rank, seq) AS n, * FROM taken ORDER BY rank, seq
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, pending, running)
+        SELECT stream, floor(a_now), -count(*), count(*) FROM taken GROUP BY stream
+    )
+    INSERT INTO {p}_running AS u (id, lease, seq, run_at, started_at, deadline, stream, attempt, failures, crashes,
+                                  worker)
+    SELECT s.id, nextval('{p}_lease_seq'), s.seq,
+           coalesce(s.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = s.id)),
+           CASE WHEN s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious THEN a_now END, a_deadline, s.stream,
+           coalesce(s.attempt, 0) + (s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious)::int, s.failures,
+           s.crashes, a_worker
+    FROM sorted s
+    RETURNING u.*;
+    END IF;
+END $$;
+
+-- Makes due jobs available, a thousand at most so that a turn stays short; returns how many.
+CREATE FUNCTION {p}_promote_v1(a_now double precision, a_above double precision) RETURNS integer LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_count integer;
+BEGIN
+    PERFORM pg_current_xact_id();
+    WITH due AS MATERIALIZED (
+        SELECT t.id FROM {p}_timer t WHERE t.run_at > a_above AND t.run_at <= a_now
+        ORDER BY t.run_at, t.id LIMIT 1000 FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM {p}_timer t USING due d WHERE t.id = d.id
+        RETURNING t.id, t.run_at, t.stream, t.attempt, t.failures, t.crashes, t.retrying
+    ), sorted AS MATERIALIZED (
+        SELECT * FROM gone ORDER BY run_at, id
+    ), available AS (
+        INSERT INTO {p}_ready (seq, id, run_at, stream, attempt, failures, crashes)
+        SELECT nextval('{p}_seq'), id, run_at, stream, attempt, failures, crashes FROM sorted
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, pending, scheduled, retrying)
+        SELECT stream, floor(a_now), count(*), nullif(-count(*) FILTER (WHERE NOT retrying), 0),
+               nullif(-count(*) FILTER (WHERE retrying), 0)
+        FROM gone GROUP BY stream
+    )
+    SELECT count(*) INTO v_count FROM gone;
+    RETURN v_count;
+END $$;
+
+
+-- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, and brings signals. Each of these sees
+-- what the one before has done. A turn with nothing to do writes nothing.
+--
+-- Rows by kind: 0 = the head, always last: run_at now, created_at the next due time, id the rewind count, lease the oldest
+-- transaction in progress and seq the next one (as this turn began and ended), attempt 0 if the worker was declared lost.
+-- 1 = a claim. 2 = a refused (id, lease). 3 = a signal (id, lease, attempt 1 to cancel).
+CREATE FUNCTION {p}_exchange_v1(
+    a_worker text, a_ids bigint[], a_leases bigint[], a_finished double precision[], a_results json, a_moves json,
+    a_starting bigint[], a_starting_leases bigint[], a_limit integer, a_start integer, a_cautious integer,
+    a_deadline double precision, a_queues text[], a_tasks text[],
+    a_streams integer[], a_marks bigint[], a_safes bigint[], a_rewind bigint, a_due_mark double precision)
+RETURNS TABLE (
+    kind integer, id bigint, lease bigint, seq bigint, stream integer, attempt integer, failures integer,
+    crashes integer, run_at double precision, started_at double precision, created_at double precision,
+    queue text, task text, priority smallint, max_attempts integer, timeout double precision, payload bytea,
+    error bytea, tags text, origin text, meta bytea, batch_id bigint, tick double precision, idempotency_key text)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_oldest bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    v_now double precision;
+    v_rewind bigint;
+    v_known boolean := true;
+    v_promoted integer := 0;
+    v_due double precision;
+    v_streams integer[];
+    v_marks bigint[];
+    v_safes bigint[];
+    v_ranks integer[];
+    v_claims {p}_running[];
+    v_got integer := 0;
+    v_more integer;
+BEGIN
+    SELECT extract(epoch FROM clock_timestamp())::double precision + shift, rewind INTO v_now, v_rewind FROM {p}_meta;
+    IF cardinality(a_ids) > 0 THEN
+        RETURN QUERY
+        SELECT 2, a_ids[c], a_leases[c], NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::integer,
+               NULL::double precision, NULL::double precision, NULL::double precision, NULL, NULL, NULL::smallint,
+               NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL, NULL, NULL::bytea, NULL::bigint,
+               NULL::double precision, NULL
+        FROM {p}_complete_v1(a_ids, a_leases, a_finished, a_results, v_now) AS c;
+    END IF;
+    IF a_moves IS NOT NULL THEN
+        RETURN QUERY
+        SELECT 2, (a_moves -> (c::integer - 1) ->> 'id')::bigint, (a_moves -> (c::integer - 1) ->> 'lease')::bigint,
+               NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::integer, NULL::double precision,
+               NULL::double precision, NULL::double precision, NULL, NULL, NULL::smallint, NULL::integer,
+               NULL::double precision, NULL::bytea, NULL::bytea, NULL, NULL, NULL::bytea, NULL::bigint,
+               NULL::double precision, NULL
+        FROM {p}_move_v1(a_moves, v_now, true) AS c;
+        SELECT rewind INTO v_rewind FROM {p}_meta;
+    END IF;
+    IF cardinality(a_starting) > 0 THEN
+        UPDATE {p}_running u SET started_at = v_now, attempt = u.attempt + 1
+        FROM unnest(a_starting, a_starting_leases) AS s (id, lease)
+        WHERE u.id = s.id AND u.lease = s.lease AND u.started_at IS NULL;
+        RETURN QUERY
+        SELECT 2, s.id, s.lease, NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::integer,
+               NULL::double precision, NULL::double precision, NULL::double precision, NULL, NULL, NULL::smallint,
+               NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL, NULL, NULL::bytea, NULL::bigint,
+               NULL::double precision, NULL
+        FROM unnest(a_starting, a_starting_leases) AS s (id, lease)
+        WHERE NOT EXISTS (SELECT FROM {p}_running u WHERE u.id = s.id AND u.lease = s.lease);
+    END IF;
+
+    SELECT run_at INTO v_due FROM {p}_timer WHERE run_at > a_due_mark ORDER BY run_at LIMIT 1;
+    IF v_due <= v_now THEN
+        v_promoted := {p}_promote_v1(v_now, a_due_mark);
+        SELECT run_at INTO v_due FROM {p}_timer WHERE run_at > a_due_mark ORDER BY run_at LIMIT 1;
+    END IF;
+
+    SELECT w.status <> 'lost' INTO v_known FROM {p}_worker w WHERE w.id = a_worker;
+    v_known := coalesce(v_known, true);
+    IF v_known AND a_limit > 0 AND cardinality(a_tasks) > 0 THEN
+        SELECT array_agg(s.id), array_agg(CASE WHEN v_rewind = a_rewind THEN coalesce(k.mark, 0) ELSE 0 END),
+               array_agg(CASE WHEN v_rewind = a_rewind THEN coalesce(k.safe, 0) ELSE 0 END), array_agg(-s.priority::integer)
+        INTO v_streams, v_marks, v_safes, v_ranks
+        FROM {p}_stream s LEFT JOIN unnest(a_streams, a_marks, a_safes) AS k (stream, mark, safe) ON k.stream = s.id
+        WHERE s.task = ANY (a_tasks) AND (a_queues IS NULL OR s.queue = ANY (a_queues))
+          AND NOT EXISTS (SELECT FROM {p}_pause p WHERE p.kind = 'queue' AND p.name = s.queue)
+          AND NOT EXISTS (SELECT FROM {p}_pause p WHERE p.kind = 'task' AND p.name = s.task);
+        -- Above the marks first; then, if others were quicker at the same jobs, whatever can be locked; then what a
+        -- transaction that ended late has left between the safe marks and the marks.
+        FOR v_pass IN 1..3 LOOP
+            EXIT WHEN v_streams IS NULL OR v_got >= a_limit;
+            CONTINUE WHEN v_pass = 2 AND cardinality(v_streams) = 1;
+            CONTINUE WHEN v_pass = 3 AND v_safes = v_marks;
+            SELECT array_agg(c) INTO v_claims
+            FROM {p}_claim_v1(a_worker, a_limit - v_got, a_start - v_got, a_cautious, v_now + a_deadline, v_streams,
+                              CASE WHEN v_pass = 3 THEN v_safes ELSE v_marks END, v_ranks, v_pass > 1, v_now) AS c;
+            -- In a statement of its own: one snapshot for both might see less than the claim did, and hide what it took.
+            RETURN QUERY
+            SELECT 1, c.id, c.lease, c.seq, c.stream, c.attempt, coalesce(c.failures, 0), coalesce(c.crashes, 0), c.run_at,
+                   c.started_at, j.created_at, s.queue, s.task, s.priority, j.max_attempts, j.timeout,
+                   convert_to(j.payload::text, 'UTF8'),
+                   CASE WHEN c.attempt > 1 OR c.started_at IS NULL AND c.attempt > 0 THEN (
+                       SELECT convert_to(a.error::text, 'UTF8') FROM {p}_attempt a
+                       WHERE a.job_id = c.id AND a.error IS NOT NULL ORDER BY a.number DESC LIMIT 1) END,
+                   j.tags, j.origin, convert_to(j.meta::text, 'UTF8'), j.batch_id, j.tick, j.idempotency_key
+            FROM unnest(v_claims) AS c JOIN {p}_job j ON j.id = c.id JOIN {p}_stream s ON s.id = c.stream
+            ORDER BY c.lease;
+            GET DIAGNOSTICS v_more = ROW_COUNT;
+            v_got := v_got + v_more;
+        END LOOP;
+    END IF;
+    IF v_promoted > v_got THEN
+        PERFORM {p}_ring_v1(true);
+    END IF;
+
+    IF EXISTS (SELECT FROM {p}_signal WHERE worker = a_worker) THEN
+        RETURN QUERY
+        WITH told AS (DELETE FROM {p}_signal g WHERE g.worker = a_worker RETURNING g.job_id, g.lease, g.cancel)
+        SELECT 3, t.job_id, t.lease, NULL::bigint, NULL::integer, t.cancel::integer, NULL::integer, NULL::integer,
+               NULL::double precision, NULL::double precision, NULL::double precision, NULL, NULL, NULL::smallint,
+               NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL, NULL, NULL::bytea, NULL::bigint,
+               NULL::double precision, NULL
+        FROM told t;
+    END IF;
+
+    RETURN QUERY
+    SELECT 0, v_rewind, v_oldest, pg_snapshot_xmax(pg_current_snapshot())::text::bigint, NULL::integer,
+           v_known::integer, NULL::integer, NULL::integer, v_now, NULL::double precision, v_due, NULL, NULL,
+           NULL::smallint, NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL, NULL, NULL::bytea,
+           NULL::bigint, NULL::double precision, NULL;
+END $$;
+
+-- Folds the counters' changes into one row for each stream, and the ends of each second and queue into the pulse. One folder
+-- at a time; returns how many changes there were, or -1 when somebody else is at it.
+CREATE FUNCTION {p}_fold_v1() RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_count integer;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('{c} fold', 0)) THEN
+        RETURN -1;
+    END IF;
+    WITH gone AS MATERIALIZED (
+        DELETE FROM {p}_delta RETURNING *
+    ), sums AS (
+        INSERT INTO {p}_counter AS c
+        SELECT stream, coalesce(sum(scheduled), 0), coalesce(sum(pending), 0), coalesce(sum(running), 0),
+               coalesce(sum(retrying), 0), coalesce(sum(completed), 0), coalesce(sum(dead), 0),
+               coalesce(sum(cancelled), 0), coalesce(sum(enqueued), 0), coalesce(sum(processed), 0),
+               coalesce(sum(failed), 0), coalesce(sum(retried), 0), coalesce(sum(total_dead), 0),
+               coalesce(sum(total_cancelled), 0), coalesce(sum(snoozed), 0), coalesce(sum(released), 0),
+               coalesce(sum(lost), 0)
+        FROM gone GROUP BY stream
+        ON CONFLICT (stream) DO UPDATE SET
+            scheduled = c.scheduled + excluded.scheduled, pending = c.pending + excluded.pending,
+            running = c.running + excluded.running, retrying = c.retrying + excluded.retrying,
+            completed = c.completed + excluded.completed, dead = c.dead + excluded.dead,
+            cancelled = c.cancelled + excluded.cancelled, enqueued = c.enqueued + excluded.enqueued,
+            processed = c.processed + excluded.processed, failed = c.failed + excluded.failed,
+            retried = c.retried + excluded.retried, total_dead = c.total_dead + excluded.total_dead,
+            total_cancelled = c.total_cancelled + excluded.total_cancelled, snoozed = c.snoozed + excluded.snoozed,
+            released = c.released + excluded.released, lost = c.lost + excluded.lost
+    ), pulses AS (
+        INSERT INTO {p}_pulse AS p (second, processed, failed, queue)
+        SELECT g.second, coalesce(sum(g.processed), 0), coalesce(sum(g.failed), 0), s.queue
+        FROM gone g JOIN {p}_stream s ON s.id = g.stream WHERE g.processed > 0 OR g.failed > 0
+        GROUP BY g.second, s.queue
+        ON CONFLICT (second, queue) DO UPDATE SET
+            processed = p.processed + excluded.processed, failed = p.failed + excluded.failed
+    )
+    SELECT count(*) INTO v_count FROM gone;
+    RETURN v_count;
+END $$;
+
+-- Deletes finished jobs that ended at or before a_cutoff, a_limit at most, oldest first; returns how many.
+CREATE FUNCTION {p}_purge_v1(a_status text, a_cutoff double precision, a_limit integer, a_queue text)
+RETURNS integer LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_count integer;
+BEGIN
+    WITH old AS MATERIALIZED (
+        SELECT d.stream, d.id FROM {p}_done d
+        WHERE d.status = a_status AND d.finished_at <= a_cutoff
+          AND (a_queue IS NULL OR d.stream IN (SELECT s.id FROM {p}_stream s WHERE s.queue = a_queue))
+        ORDER BY d.finished_at LIMIT a_limit FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM {p}_done d USING old o WHERE d.stream = o.stream AND d.status = a_status AND d.id = o.id
+        RETURNING d.stream, d.id
+    ), attempts AS (
+        DELETE FROM {p}_attempt a USING gone g WHERE a.job_id = g.id
+    ), jobs AS (
+        DELETE FROM {p}_job j USING gone g WHERE j.id = g.id RETURNING j.id, j.tags
+    ), tags AS (
+        DELETE FROM {p}_tag t USING jobs j, json_array_elements_text(j.tags::json) AS name
+        WHERE t.tag = name AND t.job_id = j.id
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, completed, dead, cancelled)
+        SELECT stream, 0, CASE WHEN a_status = 'completed' THEN -count(*) END,
+               CASE WHEN a_status = 'dead' THEN -count(*) END, CASE WHEN a_status = 'cancelled' THEN -count(*) END
+        FROM gone GROUP BY stream
+    )
+    SELECT count(*) INTO v_count FROM gone;
+    RETURN v_count;
+END $$;

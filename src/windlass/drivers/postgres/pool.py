@@ -1,0 +1,115 @@
+"""A handful of open connections, lent one at a time.
+
+Small on purpose: it opens a connection when one is missing, says at once when that fails, looks before lending whether the
+server has hung up meanwhile (no round trip: a closed socket is readable), and starts anew in a forked child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from psycopg.pq import TransactionStatus
+
+from windlass import shield
+from windlass.drivers.postgres.connect import PATIENCE, Connection, Connector, translated
+from windlass.errors import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Pool:
+    """At most *size* connections at once, ``None`` = no bound; the *kept* last used stay open."""
+
+    def __init__(
+        self, connector: Connector, *, size: int | None, kept: int | None = None, patience: float = PATIENCE
+    ) -> None:
+        self._connector = connector
+        self._size = size
+        self._kept = kept if kept is not None else size or 1
+        self._patience = patience
+        self._abandoned: list[list[Connection]] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._idle: list[Connection] = []
+        self._slots = threading.BoundedSemaphore(self._size) if self._size is not None else None
+        self._closed = False
+
+    def open(self) -> None:
+        """Lend again, after a close."""
+        self._closed = False
+
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """Lend a connection for a block; a broken one, or one in the middle of a transaction, is thrown away after it."""
+        if self._pid != os.getpid():
+            # The parent's connections are kept, never closed: closing would end the parent's sessions.
+            self._abandoned.append(self._idle)
+            self._reset()
+        if self._closed:
+            raise ClosedError
+        slots = self._slots
+        with slots if slots is not None else contextlib.nullcontext():
+            connection = self._take()
+            try:
+                with translated():
+                    yield connection
+            finally:
+                self._give_back(connection)
+
+    def put(self, connection: Connection) -> None:
+        """Take over a connection that somebody else has opened."""
+        connection.patience = self._patience
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is idle now, and what is lent when it comes back."""
+        self._closed = True
+        if self._pid == os.getpid():
+            while self._idle:
+                self._idle.pop().close()
+
+    def _take(self) -> Connection:
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                connection = self._idle.pop()
+                if _alive(connection):
+                    return connection
+                connection.close()
+        with shield.mine():  # an interrupted handler must not lose what it has just opened
+            return self._connector.connect(patience=self._patience)
+
+    def _give_back(self, connection: Connection) -> None:
+        if (
+            self._closed
+            or self._pid != os.getpid()
+            or len(self._idle) >= self._kept
+            or connection.closed
+            or connection.pgconn.transaction_status != TransactionStatus.IDLE
+        ):
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+
+def _alive(connection: Connection) -> bool:
+    """Tell whether an idle connection is still good: a server that leaves says so, or closes the socket."""
+    if connection.closed:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if not poll.poll(0):
+        return True
+    # A notice or a changed parameter is readable too.
+    with contextlib.suppress(Exception):
+        connection.pgconn.consume_input()
+        connection.pgconn.is_busy()
+        return not poll.poll(0) and connection.pgconn.status == 0
+    return False
