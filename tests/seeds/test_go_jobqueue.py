@@ -537,7 +537,12 @@ def test_threads_that_run_are_not_started_again(app: Windlass) -> None:
 
 def test_finish_waits_for_the_jobs_that_run(app: Windlass, gate: Gate) -> None:
     """FinishThreads: nothing more is claimed, and what runs is waited for."""
-    app.register("work", gate.pass_through)
+
+    @app.task
+    def work(ctx: Context) -> bool:
+        gate.pass_through()
+        return ctx.cancelled.wait(0.3)
+
     first = app.enqueue("work")
     worker = app.start(concurrency=1)
     second = app.enqueue("work")
@@ -548,7 +553,7 @@ def test_finish_waits_for_the_jobs_that_run(app: Windlass, gate: Gate) -> None:
     assert stopper.is_alive()
     gate.open()
     stopper.join(20)
-    assert (first.refresh().status, second.refresh().status) == ("completed", "pending")
+    assert (first.refresh().status, first.refresh().result, second.refresh().status) == ("completed", False, "pending")
 
 
 def test_finish_has_a_deadline(app: Windlass) -> None:

@@ -815,7 +815,7 @@ def test_a_lane_has_workers_of_its_own(app: Windlass, gate: Gate) -> None:
     app.register("bulk", gate.pass_through)
     app.register("urgent", lambda: "at once")
     with app.worker(concurrency=2, queues="bulk"), app.worker(concurrency=1, queues="interactive"):
-        slow = [app.enqueue("bulk", queue="bulk") for _ in range(3)]
+        slow = [app.enqueue("bulk", queue="bulk") for _ in range(9)]
         gate.wait_for(2)
         assert ended(app.enqueue("urgent", queue="interactive")).result == "at once"
         gate.open()
