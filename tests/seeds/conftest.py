@@ -15,7 +15,7 @@ import windlass
 from tests.seeds.bench import Gate, Open, Spawn
 from windlass import Windlass
 
-DATABASES = {"sqlite": "file_url"}
+DATABASES = {"sqlite": "file_url", "postgres": "postgres_url"}
 """The stores that processes share, each with the fixture that makes an empty one: ``"postgres": "postgres_url"`` next."""
 
 QUICK: dict[str, Any] = {"beat": 0.2, "lost_after": 1, "poll": 0.05, "grace": 5}
