@@ -41,6 +41,7 @@ class Maintenance:
         *,
         worker: Callable[[], str],
         trusted: Callable[[], bool],
+        resting: Callable[[], bool],
         queues: tuple[str, ...] | None = None,
     ) -> None:
         self._app = app
@@ -48,6 +49,7 @@ class Maintenance:
         self._warned: set[str] = set()
         self._worker = worker
         self._trusted = trusted
+        self._resting = resting
         self._kept = {status: age for status, age in app.settings.retention.items() if age is not None}
         self._at_once = {status: age for status, age in self._kept.items() if age == 0}
         now = time.monotonic()
@@ -66,6 +68,8 @@ class Maintenance:
 
     def tick(self) -> None:
         """Do what is due."""
+        if self._resting():
+            return
         self.rescue()
         self._unknown()
         now = time.monotonic()
