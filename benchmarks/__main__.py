@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import platform
+import signal
 import sqlite3
 import statistics
 import sys
@@ -124,6 +125,7 @@ def shown(value: float | None) -> str:
 def main() -> None:
     """Run what was asked for and print it."""
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # servers and workers end with this process
     errors = Console(stderr=True, highlight=False)
     with errors.status("starting") as status:
         say = status.update if errors.is_terminal else errors.print

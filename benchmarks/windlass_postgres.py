@@ -93,23 +93,33 @@ def transactions(url: str) -> int:
         return int(row[0]) if row else 0
 
 
-def drain_full_store(folder: Path, count: int = 20_000, finished: int = 1_000_000, waiting: int = 500_000) -> Figure:
-    """Drain the same store empty, then full of jobs that have finished and of others that wait in another queue."""
-    with postgres.database() as url, application(url) as app:
-
-        def rate() -> float:
-            fill(app, "note_run", count)
-            postgres.settle(url)
-            return emptied(app, folder, count, worker(url, ASYNC, "default"))
-
-        empty = statistics.median(rate() for _ in range(3))
+def drain_full_store(folder: Path, finished: int = 1_000_000, waiting: int = 500_000, turns: int = 5) -> Figure:
+    """Drain an empty store and a full one in turn: full of jobs that have finished and of others in another queue."""
+    with (
+        postgres.database() as url,
+        postgres.database() as other,
+        application(url) as empty,
+        application(other) as full,
+    ):
         for _ in range(0, finished, CHUNK):
-            fill(app, "note_run", CHUNK)
-        with process.workers(folder, worker(url, ASYNC, "default"), count=2):
-            process.until(lambda: app.count(status="pending", queue="default") == 0, pause=0.5, timeout=600)
+            fill(full, "note_run", CHUNK)
+        with process.workers(folder, worker(other, ASYNC, "default"), count=2):
+            process.until(lambda: full.count(status="pending", queue="default") == 0, pause=0.5, timeout=600)
         for _ in range(0, waiting, CHUNK):
-            fill(app, "send_email", CHUNK, queue="another")
-        return {"empty": empty, "full": statistics.median(rate() for _ in range(3))}
+            fill(full, "send_email", CHUNK, queue="another")
+        postgres.settle(other)
+        rates = [(turn(empty, url, folder), turn(full, other, folder)) for _ in range(turns)]
+        return {
+            "empty": statistics.median(rate for rate, _ in rates),
+            "full": statistics.median(rate for _, rate in rates),
+        }
+
+
+def turn(app: Windlass, url: str, folder: Path, count: int = 20_000) -> float:
+    """Fill the default queue and drain it once."""
+    fill(app, "note_run", count)
+    postgres.settle(url)
+    return emptied(app, folder, count, worker(url, ASYNC, "default"))
 
 
 def missing() -> str | None:
