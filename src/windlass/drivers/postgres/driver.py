@@ -369,9 +369,9 @@ class PostgresDriver(Database):
     # ------------------------------------------------------------------ reading
 
     @contextmanager
-    def _reading(self) -> Iterator[Reader]:
+    def _reading(self, *, hot: bool = False) -> Iterator[Reader]:
         self._check_open()
-        with self._clients.lend() as connection, connection.transaction():
+        with (self._pump if hot else self._clients).lend() as connection, connection.transaction():
             yield Reader(connection, self._sql)
 
     def get(self, job_id: int) -> Record | None:
@@ -387,7 +387,8 @@ class PostgresDriver(Database):
 
     def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
         """Return matching jobs, newest first."""
-        with self._reading() as reader:
+        # What a worker holds is asked by its pump, which cannot wait longer for this than for a turn.
+        with self._reading(hot=which.worker is not None and which.statuses == (Status.RUNNING,)) as reader:
             return reader.find(which, limit=limit, offset=offset, before=before)
 
     def count(self, which: Filter, *, most: int) -> int:
