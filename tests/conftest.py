@@ -1,11 +1,14 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.servers.databases import Databases, GivenPostgres, Pool
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
+from tests.servers.proxy import Proxy
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,13 +75,19 @@ def postgres_schema_url(postgres_server: Databases) -> Iterator[str]:
 @pytest.fixture
 def new_postgres() -> Iterator[Callable[..., Postgres]]:
     """Start a private server for this test alone, which may do anything to it: ``new_postgres("pg15", jit="off")``."""
-    started: list[Postgres] = []
+    with ExitStack() as started:
+        yield lambda flavour="pg18", **settings: started.enter_context(Postgres(flavour, **settings))
 
-    def start(flavour: str = "pg18", **settings: object) -> Postgres:
-        server = Postgres(flavour, **settings)
-        started.append(server)
-        return server.start()
 
-    yield start
-    for server in reversed(started):
-        server.close()
+@pytest.fixture
+def new_pgbouncer() -> Iterator[Callable[..., PgBouncer]]:
+    """Start a PgBouncer in transaction mode for this test alone: ``new_pgbouncer(server, default_pool_size=1)``."""
+    with ExitStack() as started:
+        yield lambda server, **settings: started.enter_context(PgBouncer(server, **settings))
+
+
+@pytest.fixture
+def new_proxy() -> Iterator[Callable[[int], Proxy]]:
+    """Start a proxy with switches for this test alone: ``new_proxy(server.port)``."""
+    with ExitStack() as started:
+        yield lambda port, host="127.0.0.1": started.enter_context(Proxy(port, host))

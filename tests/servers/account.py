@@ -41,10 +41,11 @@ def private_folder(prefix: str) -> Path:
 def cache_folder() -> Path:
     """Return the folder for what is made once and used by every run: ours, and nobody else's to write to."""
     folder = TEMP / f"windlass-tests-{os.geteuid()}"
-    folder.mkdir(mode=0o755, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     found = folder.lstat()
     if folder.is_symlink() or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise RuntimeError(f"{folder} is not ours alone; remove it")
+    folder.chmod(0o755)  # whatever the umask
     return folder
 
 

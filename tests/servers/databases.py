@@ -76,7 +76,9 @@ class Pool:
     def give_back(self, url: str) -> None:
         """End the sessions in a database that was taken, and empty it."""
         old, new = _ours(database_of(url)), _fresh_name()
-        self._server.execute(_EMPTY, database=old)
+        with psycopg.connect(self._server.url(old), autocommit=True) as connection:
+            until(lambda: not connection.execute(_TERMINATE).fetchall(), every=0.002)
+            connection.execute(_EMPTY)
         # Renaming waits in steps of 100 ms for a session to be gone.
         until(lambda: not self._server.execute(sql.SQL(_SESSIONS).format(old)), every=0.002)
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
@@ -89,15 +91,17 @@ class Pool:
             self._server.drop_database(self._idle.pop())
 
 
+_TERMINATE = """
+SELECT pg_terminate_backend(pid)
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
 _EMPTY = """
 DO $$
 DECLARE
     name text;
 BEGIN
-    PERFORM pg_terminate_backend(pid, 5000)
-    FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend';
-
     FOR name IN SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' LOOP
         EXECUTE format('DROP EXTENSION %I CASCADE', name);
     END LOOP;
