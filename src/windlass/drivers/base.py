@@ -278,8 +278,8 @@ class Driver(Protocol):
             TypeError: it is of a kind that is not known.
         """
 
-    def adopt_adapted(self, execute: Execute) -> None:
-        """Check through *execute* that SQLAlchemy's connection is of this store.
+    def adopt_adapted(self, execute: Execute) -> Execute:
+        """Check through *execute* that SQLAlchemy's connection is of this store, and return what runs statements on it.
 
         Raises:
             ConfigurationError: it is of another database.

@@ -112,7 +112,7 @@ class MemoryDriver:
         """Refuse: there is no connection to share."""
         _refuse("connection=")
 
-    def adopt_adapted(self, execute: Execute) -> None:
+    def adopt_adapted(self, execute: Execute) -> Execute:
         """Refuse: there is no connection to share."""
         _refuse("connection=")
 
