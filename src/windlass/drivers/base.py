@@ -376,5 +376,11 @@ class Driver(Protocol):
     def migrate(self) -> list[str]:
         """Bring the schema up to date; return what was done."""
 
+    def script(self) -> str:
+        """Return the statements that ``migrate`` would run, for people who run them by hand; empty: there are none.
+
+        Opens nothing for longer than a look and writes nothing; where the store cannot be reached, it is every step.
+        """
+
     def diagnose(self) -> list[Finding]:
         """Say what is well and what is not."""

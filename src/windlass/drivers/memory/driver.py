@@ -365,6 +365,10 @@ class MemoryDriver:
         """Do nothing: there is no schema."""
         return []
 
+    def script(self) -> str:
+        """Return nothing: there is no schema."""
+        return ""
+
     def diagnose(self) -> list[Finding]:
         """Say what is well and what is not."""
 

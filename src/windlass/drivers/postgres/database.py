@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -20,7 +20,14 @@ from windlass.drivers.postgres.pool import Pool
 from windlass.drivers.postgres.sql import Sql
 from windlass.drivers.postgres.turn import moves
 from windlass.drivers.sql import is_async, unwrap
-from windlass.errors import ClosedError, ConfigurationError, LeaseLostError, SchemaError, WindlassError
+from windlass.errors import (
+    ClosedError,
+    ConfigurationError,
+    ConnectionLostError,
+    LeaseLostError,
+    SchemaError,
+    WindlassError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,14 +97,7 @@ class Database:
         self._opened = True
 
     def _prepare(self, connection: Connection) -> None:
-        if self._schema is None:
-            # Spelt out from here on: another connection's search_path may be another one.
-            row = connection.execute("SELECT current_schema()").fetchone()
-            if row is None or row[0] is None:
-                raise ConfigurationError("no schema of this connection's search_path exists; pass schema=…")
-            self._sql = Sql(row[0], self._bare)
-        else:
-            self._sql = Sql(self._schema, self._bare)
+        self._sql = self._located(connection)
         found = schema.version(connection, self._sql)
         schema.refuse_newer(found)
         if found < schema.LATEST:
@@ -106,6 +106,29 @@ class Database:
             schema.migrate(connection, self._sql)
         row = connection.execute(self._sql.meta).fetchone()
         self._store = row[1] if row else ""
+
+    def _located(self, connection: Connection) -> Sql:
+        """Return the statements for our schema, spelt out: another connection's search_path may be another one."""
+        if self._schema is not None:
+            return Sql(self._schema, self._bare)
+        row = connection.execute("SELECT current_schema()").fetchone()
+        if row is None or row[0] is None:
+            raise ConfigurationError("no schema of this connection's search_path exists; pass schema=…")
+        return Sql(row[0], self._bare)
+
+    def script(self) -> str:
+        """Return the statements of the missing steps; of all, when the server cannot be reached."""
+        try:
+            connection = self._connector.look()
+        except ConnectionLostError as error:
+            sql = Sql(self._schema or "public", self._bare)
+            note = f"-- Every step, as the server cannot be reached: {' '.join(str(error).split())}\n"
+            if self._schema is None:
+                note += '-- The schema is taken to be "public"; for another say schema=… or WINDLASS_SCHEMA.\n'
+            return note + schema.whole(sql)
+        with closing(connection), translated():
+            sql = self._located(connection)
+            return schema.whole(sql, connection)
 
     def close(self) -> None:
         """Close every connection."""
