@@ -16,9 +16,12 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info
 BARE    := $(VENV)/.bare-$(VERSION)
 RUNTIME := $(VENV)/.runtime-$(VERSION)
 DEV     := $(VENV)/.dev-$(VERSION)
+PEERS   := $(VENV)/.bench-$(VERSION)
 
 PIP    := PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
 PYTEST := $(BIN)/python -m pytest
+COMPILE := $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --annotation-style=line --no-emit-index-url \
+  --no-emit-trusted-host --no-emit-find-links
 CODE   := $(wildcard src benchmarks examples tools tests)
 TYPED  := $(wildcard src benchmarks examples tools tests/typing)
 DIRTY  := .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist site
@@ -79,17 +82,18 @@ soak: $(DEV) ## Run the tests at full size: hours, not minutes
 	@$(PYTEST) -m "soak or not soak" --timeout 7200 $(ARGS)
 
 .PHONY: bench
-bench: $(DEV) ## Compare with the peers and with the limits of the machine
-	@$(BIN)/python -m benchmarks --awake $(ARGS)
+bench: $(PEERS) ## Compare with the peers and with the limits of the machine
+	@$(VENV)/bench/bin/python -m benchmarks --awake $(ARGS)
 
 ##@ Housekeeping
 
 .PHONY: lock
 lock: $(BARE) ## Pin the development dependencies anew, on Python 3.11
 	@$(PIP) install pip-tools
-	@$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --annotation-style=line --no-emit-index-url \
-	  --no-emit-trusted-host --no-emit-find-links --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	@$(COMPILE) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 	@sed -i '1i # Made by `make lock` on Python 3.11 from pyproject.toml and dev.in; installs on 3.11, 3.12 and 3.13.' requirements/dev.txt
+	@$(COMPILE) --output-file requirements/bench.txt pyproject.toml requirements/bench.in
+	@sed -i '1i # Made by `make lock` on Python 3.11 from pyproject.toml and bench.in.' requirements/bench.txt
 
 .PHONY: clean
 clean: ## Remove everything that was made, .venv included
@@ -114,3 +118,9 @@ $(DEV): $(BARE) pyproject.toml requirements/dev.txt
 	@echo "Installing Windlass and the development tools ..."
 	@$(PIP) install -r requirements/dev.txt -e .
 	@touch $@ $(RUNTIME)
+
+$(PEERS): $(BARE) pyproject.toml requirements/bench.txt
+	@echo "Installing Windlass and its peers ..."
+	@$(PYTHON) -m venv --clear $(VENV)/bench
+	@$(subst $(BIN),$(VENV)/bench/bin,$(PIP)) install -r requirements/bench.txt -e .
+	@touch $@

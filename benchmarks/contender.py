@@ -12,16 +12,26 @@ Contenders spell the same work alike, so that the table can put them side by sid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Figure: TypeAlias = float | Mapping[str, float]
 Work: TypeAlias = Callable[[Path], Figure]
+Store: TypeAlias = Literal["sqlite", "postgres"]
+
+
+def nothing() -> None:
+    """Miss nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """A named set of works. Those in `drains` are also measured with a core kept awake."""
+    """A named set of works on one store. Those in `drains` are also measured with a core kept awake.
+
+    `missing` is asked before the first round: it returns why the contender cannot be measured here, or None.
+    """
 
     name: str
+    store: Store
     works: Mapping[str, Work]
     drains: frozenset[str] = frozenset()
+    missing: Callable[[], str | None] = nothing

@@ -80,6 +80,7 @@ def idle(folder: Path) -> Mapping[str, float]:
 
 CONTENDER = Contender(
     name="huey",
+    store="sqlite",
     works={
         "enqueue_one": enqueue_one,
         "drain": drain,

@@ -28,7 +28,7 @@ def started(sent: float) -> None:
 
 
 def write() -> None:
-    """Leave the notes of this process for `read_runs` and `read_delays`, if it has made any."""
+    """Leave the notes of this process for `read`, if it has made any."""
     folder = os.environ.get(FOLDER)
     if folder and (runs or delays):
         notes = {"runs": runs, "delays": delays}
@@ -39,6 +39,12 @@ def read(folder: Path, kind: str) -> list[float]:
     """Return the notes of one kind that the processes of a measurement have left, in order."""
     notes = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("notes-*.json")]
     return sorted(value for note in notes for value in note[kind])
+
+
+def clear(folder: Path) -> None:
+    """Throw away what an earlier measurement has left."""
+    for path in folder.glob("notes-*.json"):
+        path.unlink()
 
 
 def quantiles(delays: list[float]) -> Mapping[str, float]:

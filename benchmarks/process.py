@@ -19,12 +19,12 @@ ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def workers(
-    folder: Path, arguments: Sequence[str], *, count: int = 1, environment: Mapping[str, str] | None = None
+    folder: Path, arguments: Sequence[str], *, count: int = 1, python: str = sys.executable
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run `count` Python processes with these arguments in `folder`; stop them at the end by SIGINT, as a terminal would."""
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), probe.FOLDER: str(folder), **(environment or {})}
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), probe.FOLDER: str(folder)}
     log = (folder / "worker.log").open("wb")
-    command = [sys.executable, *arguments]
+    command = [python, *arguments]
     running = [
         subprocess.Popen(command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for _ in range(count)

@@ -116,6 +116,7 @@ def thread_pool(_folder: Path, count: int = 50_000, batch: int = 1_000) -> float
 
 CONTENDER = Contender(
     name="raw",
+    store="sqlite",
     works={
         "enqueue_one": enqueue_one,
         "enqueue_many": enqueue_many,

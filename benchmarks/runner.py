@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import numbers, process
-from benchmarks.contender import Contender, Figure
+from benchmarks.contender import Contender, Figure, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class Runner:
     folder: Path
     progress: Callable[[str], None]
     figures: dict[str, list[float]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     def run(self) -> Mapping[str, float]:
         """Run all rounds and return the median of each figure."""
@@ -34,8 +35,16 @@ class Runner:
         for turn in range(self.rounds):
             for contender, work in works if turn % 2 == 0 else reversed(works):
                 self.progress(f"round {turn + 1} of {self.rounds}: {contender.name}.{work}")
-                self.note(f"{contender.name}.{work}", self.best(contender, work))
+                self.attempt(contender, work)
         return {name: statistics.median(values) for name, values in self.figures.items()}
+
+    def attempt(self, contender: Contender, work: str) -> None:
+        """Measure one work and keep its figure, or say why there is none: the others are measured all the same."""
+        name = f"{contender.name}.{work}"
+        try:
+            self.note(name, self.best(contender, work))
+        except Exception as error:  # noqa: BLE001  # whatever a contender does
+            self.failures.append(f"{name}: {error!r}")
 
     def best(self, contender: Contender, work: str) -> Figure:
         """Measure one work; a drain also with a core kept awake, if wished, and then the better figure counts."""
@@ -69,30 +78,36 @@ class Runner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A goal beside what was measured: a ratio, or a plain figure for a ceiling; None where one is missing."""
+    """A goal beside what was measured: a ratio or a plain figure, None where one is missing.
+
+    `against` is the figure that it was compared with: the best of those that the goal names.
+    """
 
     goal: numbers.Goal
     measured: float | None
+    against: str | None
 
     @property
     def reached(self) -> str:
         """Say `aim`, `must` or `missed`, or nothing if it was not measured."""
         if self.measured is None:
             return ""
-        if self.goal.met(self.measured, self.goal.aim):
-            return "aim"
-        return "must" if self.goal.met(self.measured, self.goal.must) else "missed"
+        if not self.goal.met(self.measured, self.goal.must):
+            return "missed"
+        return "aim" if self.goal.aim is not None and self.goal.met(self.measured, self.goal.aim) else "must"
 
 
-def verdicts(medians: Mapping[str, float]) -> list[Verdict]:
-    """Compare the medians with the goals."""
-    return [Verdict(goal=goal, measured=measured(goal, medians)) for goal in numbers.GOALS]
+def verdicts(medians: Mapping[str, float], stores: Iterable[Store]) -> list[Verdict]:
+    """Compare the medians with the goals on these stores."""
+    return [verdict(goal, medians) for store in stores for goal in numbers.GOALS[store]]
 
 
-def measured(goal: numbers.Goal, medians: Mapping[str, float]) -> float | None:
-    """Return what the goal bounds, if everything it takes was measured."""
+def verdict(goal: numbers.Goal, medians: Mapping[str, float]) -> Verdict:
+    """Compare one goal with the best of the figures it is against, as far as they were measured."""
     figure = medians.get(goal.work)
-    if figure is None or goal.against is None:
-        return figure
-    against = medians.get(goal.against)
-    return figure / against if against else None
+    if not goal.against:
+        return Verdict(goal=goal, measured=figure, against=None)
+    best = goal.best({name: medians[name] for name in goal.against if name in medians})
+    if best is None or figure is None:
+        return Verdict(goal=goal, measured=None, against=best)
+    return Verdict(goal=goal, measured=figure / medians[best], against=best)

@@ -1,7 +1,6 @@
-"""The application and worker process that are measured: `python -m benchmarks.windlass_worker CONCURRENCY`."""
+"""The application and worker process that are measured: `python -m benchmarks.windlass_worker URL CONCURRENCY [QUEUE ...]`."""
 
 import sys
-from pathlib import Path
 
 from benchmarks import probe
 from windlass import Windlass
@@ -34,10 +33,5 @@ def application(url: str) -> Windlass:
     return app
 
 
-def in_folder(folder: Path) -> Windlass:
-    """Return the application on a file of this folder, at `durability="full"`."""
-    return application(f"sqlite:///{folder.absolute() / 'windlass.db'}")
-
-
 if __name__ == "__main__":
-    in_folder(Path()).run(concurrency=int(sys.argv[1]))
+    application(sys.argv[1]).run(concurrency=int(sys.argv[2]), queues=sys.argv[3:] or None)

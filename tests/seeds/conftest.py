@@ -1,10 +1,11 @@
 """What the tests of the seeds' features are given: a store, apps on it, a gate for handlers, programs beside us."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 import windlass
 from tests.seeds.bench import Gate, Open, Spawn
 from windlass import Windlass
+
+DATABASES = {"sqlite": "file_url", "postgres": "postgres_url"}
+"""The stores that processes share, each with the fixture that makes an empty one: ``"postgres": "postgres_url"`` next."""
 
 QUICK: dict[str, Any] = {"beat": 0.2, "lost_after": 1, "poll": 0.05, "grace": 5}
 
@@ -51,6 +55,37 @@ def store(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("file_url")) if request.param == "sqlite" else "memory://"
 
 
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database of each kind."""
+    return str(request.getfixturevalue(DATABASES[request.param]))
+
+
+@pytest.fixture
+def shared(file_url: str) -> str:
+    """The URL of the store that programs beside us work on."""
+    return file_url
+
+
+@pytest.fixture
+def connect(database: str) -> Iterator[Callable[[], Any]]:
+    """Open connections of the caller's own to the database; they are closed at the end."""
+    connections: list[Any] = []
+
+    def make() -> Any:
+        if database.startswith("sqlite:///"):
+            connections.append(sqlite3.connect(database.removeprefix("sqlite:///")))
+        else:
+            import psycopg
+
+            connections.append(psycopg.connect(database))
+        return connections[-1]
+
+    yield make
+    for connection in connections:
+        connection.close()
+
+
 @pytest.fixture
 def app(store: str, opened: Open) -> Windlass:
     """An app that tries failed jobs again at once."""
@@ -58,14 +93,14 @@ def app(store: str, opened: Open) -> Windlass:
 
 
 @pytest.fixture
-def spawn(file_url: str) -> Iterator[Spawn]:
-    """Run a program that finds ``app`` on the SQLite file; its standard streams are pipes."""
+def spawn(shared: str) -> Iterator[Spawn]:
+    """Run a program that finds ``app`` on the shared store; its standard streams are pipes."""
     running: list[subprocess.Popen[str]] = []
     head = textwrap.dedent(f"""\
         import os, sys, threading
         from windlass import Context, Windlass
 
-        app = Windlass({file_url!r}, backoff=0, beat=0.2, lost_after=1, poll=0.05, grace=5)
+        app = Windlass({shared!r}, backoff=0, beat=0.2, lost_after=1, poll=0.05, grace=5)
         """)
     path = os.pathsep.join([str(Path(windlass.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
 

@@ -12,6 +12,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from windlass import rescuer
 from windlass.drivers.base import Worker as Card
 from windlass.worker.service import Service
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Driver
 
+RESTING = 30 * 86400.0
+"""The ``lost_after`` of a worker that has gone quiet: it holds nothing that others would have to wait for."""
 DISBELIEVE = 0.9
 """The part of ``lost_after`` without a good beat after which the worker gives its leases up by itself."""
 
@@ -47,7 +51,9 @@ class Heart:
         self._good_since = self.last_good
         self._skew: float | None = None
         self._cut_off = False
-        self._beats = Service("heart", self.beat, interval=self._beat_every)
+        self.resting = False
+        """Whether nothing is written until there is work: in quiet mode, so that the database may sleep."""
+        self._beats = Service("heart", self._tick, interval=self._beat_every)
         # Apart from the beats: one that hangs on a locked store must not keep the worker from noticing.
         self._doubts = Service("doubt", self._doubt, interval=min(self._beat_every / 4, 1.0))
 
@@ -62,6 +68,20 @@ class Heart:
         self._doubts.stop()
         self._beats.stop()
 
+    def rest(self) -> None:
+        """Say goodnight: no more beats until :meth:`wake`. Only for a worker that holds no lease."""
+        self._driver.beat(msgspec.structs.replace(self._card(), lost_after=RESTING))
+        self.resting = True
+
+    def wake(self) -> None:
+        """Beat again; to be called before anything is claimed."""
+        self.beat()
+        self.resting = False
+
+    def _tick(self) -> None:
+        if not self.resting:
+            self.beat()
+
     @property
     def trusted(self) -> bool:
         """Whether this worker has seen the store long enough to judge others by their silence."""
@@ -71,7 +91,7 @@ class Heart:
     @property
     def age(self) -> float:
         """Seconds since the last good beat."""
-        return time.monotonic() - self.last_good
+        return 0.0 if self.resting else time.monotonic() - self.last_good
 
     def _doubt(self) -> None:
         """Give the leases up when the beats have failed for too long."""

@@ -41,6 +41,7 @@ class Maintenance:
         *,
         worker: Callable[[], str],
         trusted: Callable[[], bool],
+        resting: Callable[[], bool],
         queues: tuple[str, ...] | None = None,
     ) -> None:
         self._app = app
@@ -48,6 +49,7 @@ class Maintenance:
         self._warned: set[str] = set()
         self._worker = worker
         self._trusted = trusted
+        self._resting = resting
         self._kept = {status: age for status, age in app.settings.retention.items() if age is not None}
         self._at_once = {status: age for status, age in self._kept.items() if age == 0}
         now = time.monotonic()
@@ -66,14 +68,16 @@ class Maintenance:
 
     def tick(self) -> None:
         """Do what is due."""
+        if self._resting():
+            return
         self.rescue()
         self._unknown()
         now = time.monotonic()
         if self._at_once:
             self._purge(self._at_once)
         if now >= self._next_purge:
-            self._next_purge = now + RETENTION
-            self._purge(self._kept)
+            # With more to delete it goes on in the next tick: ten thousand a second keep up with any rate of finishing.
+            self._next_purge = now + (RETENTION if self._purge(self._kept) else 0.0)
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY
             self._app.driver.tidy()
@@ -130,7 +134,6 @@ class Maintenance:
                 if job.error is not None:
                     app.hub.emit(JobDead(job=job, error=job.error))
 
-    def _purge(self, kept: dict[Status, float]) -> None:
-        for _ in range(SLICES):
-            if self._app.driver.purge(kept, SLICE) < SLICE:
-                return
+    def _purge(self, kept: dict[Status, float]) -> bool:
+        """Delete a bounded number of jobs; tell whether all are gone that were to go."""
+        return any(self._app.driver.purge(kept, SLICE) < SLICE for _ in range(SLICES))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
+    from windlass.worker.heart import Heart
     from windlass.worker.lanes import Lane
     from windlass.worker.teller import Teller
 
@@ -76,6 +77,9 @@ class Pump:
         self._stopping = stopping
         self._teller = teller
         self.lanes: Mapping[str, Lane] = {}
+        self.heart: Heart | None = None
+        """In quiet mode the heart rests when there has been nothing to do for a while."""
+        self._worked = time.monotonic()
         self.running: dict[int, Execution] = {}
         """What runs, by lease: a job that was lost and came back may run here twice, the first time in vain."""
         self._alone: deque[Record] = deque()
@@ -197,11 +201,21 @@ class Pump:
             self._check_deadlines()
             self._reconcile()
             if self._reason_to_turn():
+                if self.heart is not None and self.heart.resting:
+                    self.heart.wake()
                 self._turn()
                 self._backoff.succeeded()
+            elif self._tired():
+                self.heart.rest()  # type: ignore[union-attr]
         except Exception as error:  # noqa: BLE001 - the pump outlives its errors; Backoff logs them
             return self._backoff.failed(error)
         return self._pause()
+
+    def _tired(self) -> bool:
+        """Whether this worker may stop writing: quiet, idle for a while, and sure to be woken."""
+        if self.heart is None or self.heart.resting or self.running or self._bell.patience is None:
+            return False
+        return time.monotonic() - self._worked >= self._app.settings.lost_after
 
     def _linger(self) -> None:
         """Let handlers that take next to no time end together: one commit instead of many."""
@@ -230,6 +244,8 @@ class Pump:
             pause = min(pause, self._due - self._driver.now())
         if self._watch:
             pause = min(pause, self._watch[0][0] - now)
+        if self.heart is not None and not self.heart.resting:
+            pause = min(pause, max(0.1, self._worked + self._app.settings.lost_after - now))
         return max(0.0005, pause)
 
     def _poll(self) -> float:
@@ -280,6 +296,8 @@ class Pump:
             self.lost.set()
         self._start_alone(starting, refused, turned)
         self._start(turned.claims)
+        if self.running or settled:
+            self._worked = time.monotonic()
         self._teller.settled(settled, ended, refused)
         for signal in turned.signals:
             self._signalled(signal)

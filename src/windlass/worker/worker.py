@@ -257,8 +257,13 @@ class _Parts:
         )
         self.heart = Heart(app, card=self._card, on_lost=self._lost, on_cut_off=self._cut_off)
         self.maintenance = Maintenance(
-            app, worker=lambda: self.pump.worker, trusted=lambda: self.heart.trusted, queues=queues
+            app,
+            worker=lambda: self.pump.worker,
+            trusted=lambda: self.heart.trusted,
+            resting=lambda: self.heart.resting,
+            queues=queues,
         )
+        self.pump.heart = self.heart if app.settings.idle == "quiet" else None
         self.pump.lanes = _Lanes(self.pump, concurrency)
 
     def start(self) -> None:
@@ -325,7 +330,9 @@ class _Parts:
             failed=self.teller.failed,
             refused=self.teller.refused,
             stuck=len(self.pump.stuck),
-            healthy=self.state == "running" and age < self._app.settings.lost_after and turned < 30.0,
+            healthy=self.state == "running"
+            and age < self._app.settings.lost_after
+            and (turned < 30.0 or self.heart.resting),
             beat_age=age,
         )
 

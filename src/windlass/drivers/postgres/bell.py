@@ -41,6 +41,8 @@ ANSWER = 3.0
 """Seconds within which a ping must come back."""
 TRUSTED = 5.0
 """Seconds between an idle worker's own looks while the listener hears, ± a tenth."""
+SLOWEST = 5.0
+"""Seconds between tries to listen again, at most."""
 QUIET = 3600.0
 """The same in quiet mode, for databases that are billed while they are awake."""
 
@@ -190,7 +192,7 @@ class Listener:
                 if was or failures == 0:
                     log.warning("no notifications from PostgreSQL (%s); polling until they work", self.trouble)
                 failures = 0 if was else failures + 1
-                stop.wait(min(30.0, 0.1 * 2.0**failures) * random.uniform(0.5, 1.0))  # noqa: S311
+                stop.wait(min(SLOWEST, 0.1 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _listen(self, stop: threading.Event) -> None:
         connection = self._connection = self._connector.connect(patience=ANSWER)
@@ -234,11 +236,11 @@ class Listener:
             if stop.is_set():
                 return
             raise WindlassError("a notification sent to ourselves did not arrive")
-        if not self.hears:
-            if self.trouble:
-                log.warning("notifications from PostgreSQL work again")
-            # What was announced before is found by the poll that is still under way.
-            self.hears, self.trouble = True, ""
+        if self.trouble:
+            log.warning("notifications from PostgreSQL work again")
+            rung = True  # the server is back: whoever waits to try again need not wait longer
+        # What was announced before the first proof is found by the poll that is still under way.
+        self.hears, self.trouble = True, ""
         if rung:
             self._tell()
 

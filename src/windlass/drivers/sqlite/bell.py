@@ -12,6 +12,7 @@ import select
 import socket
 import sys
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 
@@ -56,19 +57,29 @@ def _target(address: str) -> str:
 
 
 _out: dict[int, socket.socket] = {}
+_making = threading.Lock()
 
 
 def ring_all(addresses: list[str]) -> None:
     """Ring the bells at *addresses*, never waiting."""
-    pid = os.getpid()
-    if pid not in _out:  # a socket must not be shared with a parent
-        try:
-            out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        except OSError:  # no file descriptor left; what was committed is committed
-            return
-        out.setblocking(False)
-        _out.clear()
-        _out[pid] = out
+    out = _out.get(os.getpid()) or _socket()
+    if out is None:  # no file descriptor left; what was committed is committed
+        return
     for address in addresses:
         with contextlib.suppress(OSError):
-            _out[pid].sendto(b"!", _target(address))
+            out.sendto(b"!", _target(address))
+
+
+def _socket() -> socket.socket | None:
+    """Make this process's socket: it must not be shared with a parent."""
+    pid = os.getpid()
+    with _making:
+        if pid not in _out:
+            try:
+                made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            except OSError:
+                return None
+            made.setblocking(False)
+            _out.clear()
+            _out[pid] = made
+        return _out[pid]

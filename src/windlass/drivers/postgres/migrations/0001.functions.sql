@@ -307,100 +307,80 @@ BEGIN
     END IF;
 END $$;
 
--- Claims from the streams given, best first, above the marks given. A row that somebody else has locked is passed over.
--- a_again false: the best are looked up first and only they are locked; with one stream, or when others were quicker
--- (true), every stream locks its own best.
-CREATE FUNCTION {p}_claim_v1(
-    a_worker text, a_limit integer, a_start integer, a_cautious integer, a_deadline double precision,
-    a_streams integer[], a_marks bigint[], a_ranks integer[], a_again boolean, a_now double precision)
-RETURNS SETOF {p}_running LANGUAGE plpgsql VOLATILE
+-- Finds and locks jobs to claim: a_limit at most, above the marks of the streams given, which come in the order of their
+-- priority. A row that somebody else has locked is passed over, and nothing is locked that is not taken: it would look
+-- taken to others. Over several streams the best are looked up first, and locked; where others were quicker (a_again), each
+-- stream in turn gives what it has.
+CREATE FUNCTION {p}_lock_v1(
+    a_limit integer, a_streams integer[], a_marks bigint[], a_ranks integer[], a_again boolean)
+RETURNS tid[] LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
 #variable_conflict use_column
+DECLARE
+    v_places tid[];
+    v_all tid[] := '{}';
 BEGIN
-    IF cardinality(a_streams) = 1 THEN
-        RETURN QUERY
-        WITH head AS MATERIALIZED (
-            SELECT r.ctid AS place, 0 AS rank FROM {p}_ready r WHERE r.stream = a_streams[1] AND r.seq > a_marks[1]
-            ORDER BY r.seq LIMIT a_limit FOR UPDATE SKIP LOCKED
-    ), taken AS (
-        DELETE FROM {p}_ready r USING head h WHERE r.ctid = h.place
-        RETURNING h.rank, r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes
-    ), sorted AS MATERIALIZED (
-        SELECT row_number() OVER (ORDER BY rank, seq) AS n, * FROM taken ORDER BY rank, seq
-    ), counted AS (
-        INSERT INTO {p}_delta (stream, second, pending, running)
-        SELECT stream, floor(a_now), -count(*), count(*) FROM taken GROUP BY stream
-    )
-    INSERT INTO {p}_running AS u (id, lease, seq, run_at, started_at, deadline, stream, attempt, failures, crashes,
-                                  worker)
-    SELECT s.id, nextval('{p}_lease_seq'), s.seq,
-           coalesce(s.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = s.id)),
-           CASE WHEN s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious THEN a_now END, a_deadline, s.stream,
-           coalesce(s.attempt, 0) + (s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious)::int, s.failures,
-           s.crashes, a_worker
-    FROM sorted s
-    RETURNING u.*;
-    ELSIF NOT a_again THEN
-        RETURN QUERY
+    IF cardinality(a_streams) > 1 AND NOT a_again THEN
         WITH best AS MATERIALIZED (
-            SELECT r.stream, r.seq, w.rank
+            SELECT r.stream, r.seq
             FROM unnest(a_streams, a_marks, a_ranks) AS w (stream, mark, rank)
                  CROSS JOIN LATERAL (
                     SELECT r.stream, r.seq FROM {p}_ready r WHERE r.stream = w.stream AND r.seq > w.mark
                     ORDER BY r.seq LIMIT a_limit
                  ) AS r
             ORDER BY w.rank, r.seq LIMIT a_limit
-        ), head AS MATERIALIZED (
-            SELECT r.ctid AS place, b.rank FROM best b JOIN {p}_ready r ON r.stream = b.stream AND r.seq = b.seq
+        ), locked AS (
+            SELECT r.ctid AS place FROM best b JOIN {p}_ready r ON r.stream = b.stream AND r.seq = b.seq
             FOR UPDATE OF r SKIP LOCKED
-    ), taken AS (
-        DELETE FROM {p}_ready r USING head h WHERE r.ctid = h.place
-        RETURNING h.rank, r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes
-    ), sorted AS MATERIALIZED (
-        SELECT row_number() OVER (ORDER BY rank, seq) AS n, * FROM taken ORDER BY rank, seq
-    ), counted AS (
-        INSERT INTO {p}_delta (stream, second, pending, running)
-        SELECT stream, floor(a_now), -count(*), count(*) FROM taken GROUP BY stream
-    )
-    INSERT INTO {p}_running AS u (id, lease, seq, run_at, started_at, deadline, stream, attempt, failures, crashes,
-                                  worker)
-    SELECT s.id, nextval('{p}_lease_seq'), s.seq,
-           coalesce(s.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = s.id)),
-           CASE WHEN s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious THEN a_now END, a_deadline, s.stream,
-           coalesce(s.attempt, 0) + (s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious)::int, s.failures,
-           s.crashes, a_worker
-    FROM sorted s
-    RETURNING u.*;
-    ELSE
-        RETURN QUERY
-        WITH head AS MATERIALIZED (
-            SELECT r.place, r.seq, w.rank
-            FROM unnest(a_streams, a_marks, a_ranks) AS w (stream, mark, rank)
-                 CROSS JOIN LATERAL (
-                    SELECT r.ctid AS place, r.seq FROM {p}_ready r WHERE r.stream = w.stream AND r.seq > w.mark
-                    ORDER BY r.seq LIMIT a_limit FOR UPDATE SKIP LOCKED
-                 ) AS r
-            ORDER BY w.rank, r.seq LIMIT a_limit
-    ), taken AS (
-        DELETE FROM {p}_ready r USING head h WHERE r.ctid = h.place
-        RETURNING h.rank, r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes
-    ), sorted AS MATERIALIZED (
-        SELECT row_number() OVER (ORDER BY rank, seq) AS n, * FROM taken ORDER BY rank, seq
-    ), counted AS (
-        INSERT INTO {p}_delta (stream, second, pending, running)
-        SELECT stream, floor(a_now), -count(*), count(*) FROM taken GROUP BY stream
-    )
-    INSERT INTO {p}_running AS u (id, lease, seq, run_at, started_at, deadline, stream, attempt, failures, crashes,
-                                  worker)
-    SELECT s.id, nextval('{p}_lease_seq'), s.seq,
-           coalesce(s.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = s.id)),
-           CASE WHEN s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious THEN a_now END, a_deadline, s.stream,
-           coalesce(s.attempt, 0) + (s.n <= a_start AND coalesce(s.crashes, 0) < a_cautious)::int, s.failures,
-           s.crashes, a_worker
-    FROM sorted s
-    RETURNING u.*;
+        )
+        SELECT array_agg(place) INTO v_all FROM locked;
+        RETURN v_all;
     END IF;
+    FOR v_n IN 1..cardinality(a_streams) LOOP
+        SELECT array_agg(place) INTO v_places FROM (
+            SELECT r.ctid AS place FROM {p}_ready r WHERE r.stream = a_streams[v_n] AND r.seq > a_marks[v_n]
+            ORDER BY r.seq LIMIT a_limit - cardinality(v_all) FOR UPDATE SKIP LOCKED
+        ) AS locked;
+        v_all := v_all || v_places;
+        EXIT WHEN cardinality(v_all) >= a_limit;
+    END LOOP;
+    RETURN v_all;
+END $$;
+
+-- Leases the jobs at places of ready that this transaction has locked; best first, the first a_start of them started.
+CREATE FUNCTION {p}_lease_v1(
+    a_places tid[], a_worker text, a_start integer, a_cautious integer, a_deadline double precision,
+    a_now double precision)
+RETURNS {p}_running[] LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_claims {p}_running[];
+BEGIN
+    WITH taken AS (
+        DELETE FROM {p}_ready r WHERE r.ctid = ANY (a_places)
+        RETURNING r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes
+    ), sorted AS MATERIALIZED (
+        SELECT t.*, row_number() OVER best <= a_start AND coalesce(t.crashes, 0) < a_cautious AS starts
+        FROM taken t JOIN {p}_stream s ON s.id = t.stream
+        WINDOW best AS (ORDER BY s.priority DESC, t.seq) ORDER BY s.priority DESC, t.seq
+    ), counted AS (
+        INSERT INTO {p}_delta (stream, second, pending, running)
+        SELECT stream, floor(a_now), -count(*), count(*) FROM taken GROUP BY stream
+    ), leased AS (
+        INSERT INTO {p}_running AS u (id, lease, seq, run_at, started_at, deadline, stream, attempt, failures, crashes,
+                                      worker)
+        SELECT s.id, nextval('{p}_lease_seq'), s.seq,
+               coalesce(s.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = s.id)),
+               CASE WHEN s.starts THEN a_now END, a_deadline, s.stream, coalesce(s.attempt, 0) + s.starts::integer,
+               s.failures, s.crashes, a_worker
+        FROM sorted s
+        RETURNING u AS claim
+    )
+    SELECT array_agg(claim) INTO v_claims FROM leased;
+    RETURN v_claims;
 END $$;
 
 -- Makes due jobs available, a thousand at most so that a turn stays short; returns how many.
@@ -464,9 +444,9 @@ DECLARE
     v_marks bigint[];
     v_safes bigint[];
     v_ranks integer[];
+    v_places tid[];
     v_claims {p}_running[];
     v_got integer := 0;
-    v_more integer;
 BEGIN
     SELECT extract(epoch FROM clock_timestamp())::double precision + shift, rewind INTO v_now, v_rewind FROM {p}_meta;
     IF cardinality(a_ids) > 0 THEN
@@ -509,8 +489,12 @@ BEGIN
     SELECT w.status <> 'lost' INTO v_known FROM {p}_worker w WHERE w.id = a_worker;
     v_known := coalesce(v_known, true);
     IF v_known AND a_limit > 0 AND cardinality(a_tasks) > 0 THEN
-        SELECT array_agg(s.id), array_agg(CASE WHEN v_rewind = a_rewind THEN coalesce(k.mark, 0) ELSE 0 END),
-               array_agg(CASE WHEN v_rewind = a_rewind THEN coalesce(k.safe, 0) ELSE 0 END), array_agg(-s.priority::integer)
+        SELECT array_agg(s.id ORDER BY s.priority DESC, s.id),
+               array_agg(CASE WHEN v_rewind = a_rewind THEN coalesce(k.mark, 0) ELSE 0 END
+                         ORDER BY s.priority DESC, s.id),
+               array_agg(CASE WHEN v_rewind = a_rewind THEN coalesce(k.safe, 0) ELSE 0 END
+                         ORDER BY s.priority DESC, s.id),
+               array_agg(-s.priority::integer ORDER BY s.priority DESC, s.id)
         INTO v_streams, v_marks, v_safes, v_ranks
         FROM {p}_stream s LEFT JOIN unnest(a_streams, a_marks, a_safes) AS k (stream, mark, safe) ON k.stream = s.id
         WHERE s.task = ANY (a_tasks) AND (a_queues IS NULL OR s.queue = ANY (a_queues))
@@ -522,9 +506,10 @@ BEGIN
             EXIT WHEN v_streams IS NULL OR v_got >= a_limit;
             CONTINUE WHEN v_pass = 2 AND cardinality(v_streams) = 1;
             CONTINUE WHEN v_pass = 3 AND v_safes = v_marks;
-            SELECT array_agg(c) INTO v_claims
-            FROM {p}_claim_v1(a_worker, a_limit - v_got, a_start - v_got, a_cautious, v_now + a_deadline, v_streams,
-                              CASE WHEN v_pass = 3 THEN v_safes ELSE v_marks END, v_ranks, v_pass > 1, v_now) AS c;
+            v_places := {p}_lock_v1(
+                a_limit - v_got, v_streams, CASE WHEN v_pass = 3 THEN v_safes ELSE v_marks END, v_ranks, v_pass > 1);
+            CONTINUE WHEN coalesce(cardinality(v_places), 0) = 0;
+            v_claims := {p}_lease_v1(v_places, a_worker, a_start - v_got, a_cautious, v_now + a_deadline, v_now);
             -- In a statement of its own: one snapshot for both might see less than the claim did, and hide what it took.
             RETURN QUERY
             SELECT 1, c.id, c.lease, c.seq, c.stream, c.attempt, coalesce(c.failures, 0), coalesce(c.crashes, 0), c.run_at,
@@ -536,8 +521,7 @@ BEGIN
                    j.tags, j.origin, convert_to(j.meta::text, 'UTF8'), j.batch_id, j.tick, j.idempotency_key
             FROM unnest(v_claims) AS c JOIN {p}_job j ON j.id = c.id JOIN {p}_stream s ON s.id = c.stream
             ORDER BY c.lease;
-            GET DIAGNOSTICS v_more = ROW_COUNT;
-            v_got := v_got + v_more;
+            v_got := v_got + cardinality(v_places);
         END LOOP;
     END IF;
     IF v_promoted > v_got THEN

@@ -1,0 +1,40 @@
+"""The peers on PostgreSQL, each run as its documentation says, at the settings found best for it.
+
+A peer is a module here that keeps the promises of `Peer`. It runs in processes of its own, by `python -m benchmarks.peers`,
+which may be another Python than the one that measures: so this package needs nothing but the standard library and the
+peer. `contender` is the other side, which starts those processes and reads the store.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeAlias
+
+Payload: TypeAlias = Mapping[str, object]
+
+PAYLOAD: Payload = {"user_id": 12345, "email": "someone@example.com", "template": "welcome"}
+
+
+class Client(Protocol):
+    """Enqueues by the peer's own API, for the tasks `send_email(**PAYLOAD)`, `note_run(**PAYLOAD)`, `note_delay(sent)`."""
+
+    async def enqueue(self, task: str, payload: Payload) -> object:
+        """Enqueue one job; it is committed on return."""
+
+    async def enqueue_many(self, task: str, payloads: Sequence[Payload]) -> object:
+        """Enqueue all by the peer's bulk call, or by the closest it has; they are committed on return."""
+
+
+class Peer(Protocol):
+    """What a module of this package has: functions, no state."""
+
+    UVLOOP: bool
+    """Whether the peer prefers uvloop where that is installed."""
+
+    async def install(self, url: str) -> None:
+        """Make the peer's tables in an empty database."""
+
+    def client(self, url: str) -> AbstractAsyncContextManager[Client]:
+        """Connect, to enqueue."""
+
+    async def work(self, url: str) -> None:
+        """Run a worker in this process until SIGINT, then end in order."""
