@@ -3,7 +3,8 @@
     python examples/index_files.py [FOLDER] [--database FILE] [--processes N] [--fresh]
 
 Without a folder it takes the standard library of the Python that runs it. Interrupt it in any way, Ctrl-C or
-``kill -9``, and run it again: it goes on where it was. Three things make each file be indexed exactly once:
+``kill -9``, and run it again: it goes on where it was. With ``WINDLASS_URL=postgresql://…`` in the environment everything
+is in that database instead of a file, in a schema of its own. Three things make each file be indexed exactly once:
 
 1. ``enqueue_new`` notes a file and enqueues its job in the same transaction. Killed in between, it has done neither.
 2. ``index`` does its slow work first and then writes what it found inside ``ctx.transaction()``, together with the
@@ -25,9 +26,11 @@ import sysconfig
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from heapq import nlargest
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from rich.box import SIMPLE_HEAD
@@ -57,10 +60,18 @@ options = cli.parse_args()
 if options.folder and not options.folder.is_dir():
     cli.error(f"{options.folder} is not a folder")
 database: Path = options.database.absolute()
-url = f"sqlite:///{quote(str(options.database))}"
+server = os.environ.get("WINDLASS_URL", "")
+if server.startswith("postgres"):
+    where = "WINDLASS_SCHEMA=index_files windlass jobs"
+    url = f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3Dindex_files"
+else:
+    url = f"sqlite:///{quote(str(options.database))}"
+    server, where = "", f"windlass jobs --url {url}"
+MARK = "%s" if server else "?"  # for a parameter of a statement
 
 app = Windlass(
     url,
+    schema="index_files",  # SQLite has none
     retention={"completed": None, "dead": None},  # keep every job, for the summary
     logger=logging.getLogger("index_files"),
 )
@@ -68,10 +79,10 @@ app.log.setLevel(logging.CRITICAL)  # the summary tells of failed jobs, so the l
 console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 SCHEMA = """
-    CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, job INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, job BIGINT NOT NULL);
     -- No unique path: if a file were ever indexed twice, there would be two rows to tell of it.
     CREATE TABLE IF NOT EXISTS facts (
-        path TEXT NOT NULL, size INTEGER, lines INTEGER, words INTEGER, sha256 TEXT, definitions TEXT
+        path TEXT NOT NULL, size BIGINT, lines BIGINT, words BIGINT, sha256 TEXT, definitions JSON
     );
 """
 
@@ -86,7 +97,7 @@ def index(ctx: Context, path: str) -> None:
     names = definitions(data, Path(path).name) if path.endswith(".py") else []
     found = (path, len(data), data.count(b"\n"), len(data.split()), hashlib.sha256(data).hexdigest(), json.dumps(names))
     with ctx.transaction() as tx:
-        tx.execute("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)", found)
+        tx.execute(f"INSERT INTO facts VALUES ({', '.join([MARK] * len(found))})", found)
 
 
 def definitions(source: bytes, filename: str) -> list[str]:
@@ -124,20 +135,52 @@ def standard_library() -> Iterator[str]:
             yield str(path)
 
 
-def enqueue_new(db: sqlite3.Connection, paths: Sequence[str]) -> int:
+def enqueue_new(db: Any, paths: Sequence[str]) -> int:
     """Enqueue a job for each file that has none yet; return how many."""
     added = 0
     for start in range(0, len(paths), CHUNK):
-        with db:  # commits at the end, rolls back on an error
-            db.execute("BEGIN IMMEDIATE")
+        with transaction(db):
             chunk = paths[start : start + CHUNK]
-            new = [path for path in chunk if not db.execute("SELECT 1 FROM files WHERE path = ?", (path,)).fetchone()]
+            known = f"SELECT 1 FROM files WHERE path = {MARK}"
+            new = [path for path in chunk if not db.execute(known, (path,)).fetchone()]
             jobs = app.enqueue_many([index.job(path) for path in new], connection=db)
-            db.executemany(
-                "INSERT INTO files VALUES (?, ?)", [(path, job.id) for path, job in zip(new, jobs, strict=True)]
+            db.cursor().executemany(
+                f"INSERT INTO files VALUES ({MARK}, {MARK})",
+                [(path, job.id) for path, job in zip(new, jobs, strict=True)],
             )
             added += len(new)
     return added
+
+
+@contextmanager
+def transaction(db: Any) -> Iterator[None]:
+    """Commit what the block does, or nothing of it."""
+    db.execute("BEGIN" if server else "BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def connect() -> Any:
+    """Open a connection of our own to the database with the jobs."""
+    if server:
+        import psycopg
+
+        return psycopg.connect(url, autocommit=True)
+    return sqlite3.connect(database, timeout=30, isolation_level=None)
+
+
+def forget() -> None:
+    """Remove everything that was done."""
+    if server:
+        with connect() as db:
+            db.execute("DROP SCHEMA IF EXISTS index_files CASCADE")
+    else:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------- what the user sees
@@ -180,14 +223,14 @@ def lasted(job: Job) -> timedelta:
     return job.finished_at - job.started_at
 
 
-def summarize(db: sqlite3.Connection) -> bool:
+def summarize(db: Any) -> bool:
     """Print what was done; return whether each file has been indexed exactly once, or has a dead job that says why."""
     subprocess.run([sys.executable, "-m", "windlass", "status", "--url", url], check=False)  # noqa: S603
 
     slowest = table("Slowest jobs", "ms", "lines", "file")
     for job in nlargest(5, jobs("completed"), key=lasted):
         path = job.payload["path"]
-        (lines,) = db.execute("SELECT lines FROM facts WHERE path = ?", (path,)).fetchone()
+        (lines,) = db.execute(f"SELECT lines FROM facts WHERE path = {MARK}", (path,)).fetchone()
         slowest.add_row(f"{lasted(job) / timedelta(milliseconds=1):,.0f}", f"{lines:,}", shown(path))
     dead = {job.payload["path"]: job for job in jobs("dead")}
     failed = table("Dead jobs", "tries", "file", "error")
@@ -195,9 +238,9 @@ def summarize(db: sqlite3.Connection) -> bool:
         failed.add_row(str(job.attempt), shown(path), str(job.error))
     console.print(slowest, *([failed] if dead else []))
 
-    rows, size, lines, words, names = db.execute(
-        "SELECT count(*), total(size), total(lines), total(words), total(json_array_length(definitions)) FROM facts"
-    ).fetchone()
+    columns = ("size", "lines", "words", "json_array_length(definitions)")
+    sums = ", ".join(f"CAST(coalesce(sum({column}), 0) AS double precision)" for column in columns)
+    rows, size, lines, words, names = db.execute(f"SELECT count(*), {sums} FROM facts").fetchone()
     console.print(
         f"{rows:,} files: {size / 1e6:,.1f} MB, {lines:,.0f} lines, {words:,.0f} words, {names:,.0f} definitions"
     )
@@ -230,12 +273,12 @@ def table(title: str, *columns: str) -> Table:
 def main() -> int:
     """Enqueue what is new, work until everything is done, and sum up."""
     if options.fresh:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)
+        forget()
     began = time.monotonic()
     app.stats()  # the first use makes Windlass's tables
-    db = sqlite3.connect(database, timeout=30, isolation_level=None)
-    db.executescript(SCHEMA)
+    db = connect()
+    for statement in SCHEMA.split(";\n"):
+        db.execute(statement)
     (known,), before = db.execute("SELECT count(*) FROM files").fetchone(), finished()
     added = enqueue_new(db, list(files_below(options.folder.absolute()) if options.folder else standard_library()))
     (total,) = db.execute("SELECT count(*) FROM files").fetchone()
@@ -254,7 +297,7 @@ def main() -> int:
             console.print(f"Interrupted: {finished():,} of {total:,} done. Run it again to go on.")
             return 130
     exact = summarize(db)
-    console.print(f"{time.monotonic() - began:.1f} s. Look around: windlass jobs --url {url}")
+    console.print(f"{time.monotonic() - began:.1f} s. Look around: {where}")
     return 0 if exact else 1
 
 

@@ -1,5 +1,6 @@
 """``migrate`` and ``doctor``: looking after the store."""
 
+import sys
 from typing import Annotated
 
 import msgspec
@@ -11,7 +12,7 @@ from windlass.cli.command import command
 from windlass.cli.failure import Code, say
 from windlass.cli.options import Json
 from windlass.drivers import connect
-from windlass.errors import SchemaError
+from windlass.errors import ConfigurationError, SchemaError
 
 PANEL = "Look after"
 
@@ -28,9 +29,17 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit with 1 if there is something to do.")
     ] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Change nothing; print the statements that are missing, for somebody to run.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Create the store's schema, or bring it up to date."""
+    if check and sql:
+        raise ConfigurationError("give --check or --sql, not both")
+    if sql:
+        _print_script(app, as_json=as_json)
+        return
     problem = _problem(app)
     if problem is not None and not check:
         # Whatever the app says: being asked to migrate is the permission that migrate="check" waits for.
@@ -48,6 +57,15 @@ def migrate(
         if not as_json:
             say(problem)
         raise typer.Exit(Code.FAILED)
+
+
+def _print_script(app: Windlass, *, as_json: bool) -> None:
+    script = connect(app.settings).script()
+    if as_json:
+        output.json({"current": not script, "sql": script})
+    else:
+        # Straight to the stream: it is meant for a file or another program, to the byte.
+        sys.stdout.write(script or "-- the schema is up to date\n")
 
 
 def _problem(app: Windlass) -> str | None:

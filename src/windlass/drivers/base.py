@@ -278,8 +278,8 @@ class Driver(Protocol):
             TypeError: it is of a kind that is not known.
         """
 
-    def adopt_adapted(self, execute: Execute) -> None:
-        """Check through *execute* that SQLAlchemy's connection is of this store.
+    def adopt_adapted(self, execute: Execute) -> Execute:
+        """Check through *execute* that SQLAlchemy's connection is of this store, and return what runs statements on it.
 
         Raises:
             ConfigurationError: it is of another database.
@@ -375,6 +375,12 @@ class Driver(Protocol):
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date; return what was done."""
+
+    def script(self) -> str:
+        """Return the statements that ``migrate`` would run, for people who run them by hand; empty: there are none.
+
+        Opens nothing for longer than a look and writes nothing; where the store cannot be reached, it is every step.
+        """
 
     def diagnose(self) -> list[Finding]:
         """Say what is well and what is not."""

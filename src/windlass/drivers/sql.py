@@ -79,8 +79,7 @@ def _run_adapted(driver: Driver, inner: Any, jobs: Sequence[NewJob]) -> list[Rec
         result = inner.exec_driver_sql(_numbered(sql) if numbered else sql, tuple(values))
         return result.fetchall() if result.returns_rows else []
 
-    driver.adopt_adapted(execute)
-    return _drive(driver, execute, jobs)
+    return _drive(driver, driver.adopt_adapted(execute), jobs)
 
 
 def _numbered(sql: str) -> str:

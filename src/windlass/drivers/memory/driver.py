@@ -112,7 +112,7 @@ class MemoryDriver:
         """Refuse: there is no connection to share."""
         _refuse("connection=")
 
-    def adopt_adapted(self, execute: Execute) -> None:
+    def adopt_adapted(self, execute: Execute) -> Execute:
         """Refuse: there is no connection to share."""
         _refuse("connection=")
 
@@ -364,6 +364,10 @@ class MemoryDriver:
     def migrate(self) -> list[str]:
         """Do nothing: there is no schema."""
         return []
+
+    def script(self) -> str:
+        """Return nothing: there is no schema."""
+        return ""
 
     def diagnose(self) -> list[Finding]:
         """Say what is well and what is not."""

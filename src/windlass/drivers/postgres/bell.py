@@ -154,6 +154,22 @@ class Listener:
             self._hang_up()
             thread.join(ANSWER)
 
+    def check(self) -> str:
+        """Say what is wrong, or nothing; without a bell to tell, this listens for a moment to find out."""
+        if self._thread is not None:
+            return self.trouble
+        try:
+            connection = self._connector.connect(patience=ANSWER)
+            try:
+                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)), prepare=False)
+                self._prove(connection, threading.Event())
+            finally:
+                self.hears = False
+                connection.close()
+        except (psycopg.Error, WindlassError, OSError) as error:
+            return str(error).partition("\n")[0]
+        return ""
+
     def _hang_up(self) -> None:
         """Wake the thread, which waits for the socket."""
         with contextlib.suppress(Exception):  # it may be closed, or opened, just now

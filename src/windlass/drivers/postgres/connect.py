@@ -179,9 +179,7 @@ def translate(error: psycopg.Error) -> WindlassError:
     """Return the Windlass error that says what *error* means here."""
     text = str(error).strip().partition("\n")[0]
     if error.sqlstate == "WL001":
-        return ConfigurationError(
-            "connection= is of another database than the one with the jobs; one transaction cannot span two"
-        )
+        return other_database()
     match error:
         case errors.DiskFull():
             return StoreFullError(f"no room left for the database: {text}")
@@ -204,3 +202,27 @@ def translate(error: psycopg.Error) -> WindlassError:
         ):
             return ConnectionLostError(text or "the connection to PostgreSQL was lost")
     return StoreError(text)
+
+
+def other_database() -> ConfigurationError:
+    """Return the error for a caller's connection that leads elsewhere."""
+    return ConfigurationError(
+        "connection= is of another database than the one with the jobs; one transaction cannot span two"
+    )
+
+
+def as_psycopg(error: Exception) -> psycopg.Error | None:
+    """Return an error of psycopg2, asyncpg or SQLAlchemy as psycopg's own; ``None`` if it is none of a database."""
+    error = getattr(error, "orig", None) or error
+    if isinstance(error, psycopg.Error):
+        return error
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state is None:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        return psycopg.OperationalError(str(error)) if kinds & {"OperationalError", "InterfaceError"} else None
+    try:
+        return errors.lookup(state)(str(error))
+    except KeyError:
+        made = psycopg.DatabaseError(str(error))
+        made.sqlstate = state
+        return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -14,13 +14,20 @@ from psycopg.rows import tuple_row
 from windlass.drivers.base import Capabilities
 from windlass.drivers.postgres import schema
 from windlass.drivers.postgres.bell import Listener
-from windlass.drivers.postgres.connect import Connection, Connector, translated
+from windlass.drivers.postgres.connect import Connection, Connector, as_psycopg, other_database, translate, translated
 from windlass.drivers.postgres.insert import as_json, stored
 from windlass.drivers.postgres.pool import Pool
 from windlass.drivers.postgres.sql import Sql
 from windlass.drivers.postgres.turn import moves
-from windlass.drivers.sql import unwrap
-from windlass.errors import ClosedError, ConfigurationError, LeaseLostError, SchemaError, WindlassError
+from windlass.drivers.sql import is_async, unwrap
+from windlass.errors import (
+    ClosedError,
+    ConfigurationError,
+    ConnectionLostError,
+    LeaseLostError,
+    SchemaError,
+    WindlassError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,14 +97,7 @@ class Database:
         self._opened = True
 
     def _prepare(self, connection: Connection) -> None:
-        if self._schema is None:
-            # Spelt out from here on: another connection's search_path may be another one.
-            row = connection.execute("SELECT current_schema()").fetchone()
-            if row is None or row[0] is None:
-                raise ConfigurationError("no schema of this connection's search_path exists; pass schema=…")
-            self._sql = Sql(row[0], self._bare)
-        else:
-            self._sql = Sql(self._schema, self._bare)
+        self._sql = self._located(connection)
         found = schema.version(connection, self._sql)
         schema.refuse_newer(found)
         if found < schema.LATEST:
@@ -106,6 +106,29 @@ class Database:
             schema.migrate(connection, self._sql)
         row = connection.execute(self._sql.meta).fetchone()
         self._store = row[1] if row else ""
+
+    def _located(self, connection: Connection) -> Sql:
+        """Return the statements for our schema, spelt out: another connection's search_path may be another one."""
+        if self._schema is not None:
+            return Sql(self._schema, self._bare)
+        row = connection.execute("SELECT current_schema()").fetchone()
+        if row is None or row[0] is None:
+            raise ConfigurationError("no schema of this connection's search_path exists; pass schema=…")
+        return Sql(row[0], self._bare)
+
+    def script(self) -> str:
+        """Return the statements of the missing steps; of all, when the server cannot be reached."""
+        try:
+            connection = self._connector.look()
+        except ConnectionLostError as error:
+            sql = Sql(self._schema or "public", self._bare)
+            note = f"-- Every step, as the server cannot be reached: {' '.join(str(error).split())}\n"
+            if self._schema is None:
+                note += '-- The schema is taken to be "public"; for another say schema=… or WINDLASS_SCHEMA.\n'
+            return note + schema.whole(sql)
+        with closing(connection), translated():
+            sql = self._located(connection)
+            return schema.whole(sql, connection)
 
     def close(self) -> None:
         """Close every connection."""
@@ -152,8 +175,14 @@ class Database:
 
         return execute
 
-    def adopt_adapted(self, execute: Execute) -> None:
-        """Do nothing: the insert itself checks."""
+    def adopt_adapted(self, execute: Execute) -> Execute:
+        """Return what runs statements; whether the connection is of this store, the insert itself checks."""
+
+        def translating(statement: str, values: Sequence[Any] = ()) -> list[Any]:
+            with _of_the_caller():
+                return execute(statement, values)
+
+        return translating
 
     @contextmanager
     def enlist(self, connection: Any) -> Iterator[Execute]:
@@ -180,7 +209,6 @@ class Database:
             own.execute("BEGIN")
             try:
                 yield PostgresTransaction(own, own, self._sql, self._store)
-                _check_still_open(own)
                 own.execute("COMMIT")
             except BaseException:
                 if not own.closed:
@@ -190,37 +218,56 @@ class Database:
     @contextmanager
     def _borrowed(self, connection: Any) -> Iterator[PostgresTransaction]:
         """Go on with a transaction of the caller's: theirs to begin, ours to end."""
+        if is_async(connection):
+            raise TypeError("ctx.transaction() takes a blocking connection, also in `async with`; this is an async one")
         raw = self.adopt(unwrap(connection))
         end = connection if hasattr(connection, "commit") else raw
+        transaction = PostgresTransaction(raw, connection, self._sql, self._store)
         try:
-            with translated():
-                if raw.autocommit and raw.pgconn.transaction_status == TransactionStatus.IDLE:
-                    raw.execute("BEGIN")
-            yield PostgresTransaction(raw, connection, self._sql, self._store)
+            with _of_the_caller():
+                if raw.autocommit and not _in_transaction(raw):
+                    _run(raw, "BEGIN")
+                transaction.begin()
+            yield transaction
             if hasattr(connection, "flush"):
                 connection.flush()
-            with translated():
+            with _of_the_caller():
                 end.commit()
+                if _in_transaction(raw):  # psycopg2 does not commit what it has not begun
+                    _run(raw, "COMMIT")
         except BaseException:
             end.rollback()
+            if not raw.closed and _in_transaction(raw):
+                _run(raw, "ROLLBACK")
             raise
 
 
-def _check_still_open(connection: Connection) -> None:
-    if connection.pgconn.transaction_status == TransactionStatus.IDLE:
-        raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
+def _in_transaction(connection: Any) -> bool:
+    return bool(connection.info.transaction_status != TransactionStatus.IDLE)
+
+
+def _run(connection: Any, statement: str) -> None:
+    with _plain_cursor(connection) as cursor:
+        cursor.execute(statement)
 
 
 @contextmanager
 def _of_the_caller() -> Iterator[None]:
-    """Say of a caller's connection without our functions that it is the wrong one."""
+    """Turn errors of whichever library it is into ours; a connection without our functions is the wrong one."""
     try:
-        with translated():
-            yield
-    except SchemaError as error:
-        raise ConfigurationError(
-            "connection= is of a database without Windlass's tables; one transaction cannot span two databases"
-        ) from error
+        yield
+    except WindlassError:
+        raise
+    except Exception as error:
+        known = as_psycopg(error)
+        if known is None:
+            raise
+        meant = translate(known)
+        if isinstance(meant, SchemaError):
+            meant = ConfigurationError(
+                "connection= is of a database without Windlass's tables; one transaction cannot span two databases"
+            )
+        raise meant from error
 
 
 def _plain_cursor(connection: Any) -> Any:
@@ -235,30 +282,48 @@ def _plain_cursor(connection: Any) -> Any:
 class PostgresTransaction:
     """What ``ctx.transaction()`` holds."""
 
-    def __init__(self, own: psycopg.Connection[Any], connection: Any, sql: Sql, store: str) -> None:
+    def __init__(self, own: Any, connection: Any, sql: Sql, store: str) -> None:
         self._own = own
         self._store = store
         self._sql = sql
+        self._begun: Any = None
         self.connection = connection
 
-    def execute(self, statement: str, parameters: Any = None) -> psycopg.Cursor[Any]:
+    def begin(self) -> None:
+        """Check that the caller's connection is of this store, and remember what SQLAlchemy holds for a transaction."""
+        (_, store) = self.row(self._sql.meta, ())
+        if store != self._store:
+            raise other_database()
+        self._begun = self._root()
+
+    def _root(self) -> Any:
+        find = getattr(self.connection, "get_transaction", None)
+        return None if find is None else find()
+
+    def execute(self, statement: str, parameters: Any = None) -> Any:
         """Run a statement of the handler's own."""
-        return self._own.execute(statement, parameters or None)
+        cursor = self._own.cursor()
+        cursor.execute(statement, parameters or None)
+        return cursor
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""
-        with translated():
-            now, ids = self._row(self._sql.enqueue, (as_json(jobs), self._store))
+        with _of_the_caller():
+            now, ids = self.row(self._sql.enqueue, (as_json(jobs), self._store))
         return stored(jobs, ids, now)
 
     def settle(self, settlement: Settlement) -> None:
         """Write the end of the lease in this transaction."""
+        if self._root() is not self._begun or not _in_transaction(self._own):
+            raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
         spelt = moves([(settlement.record, settlement.transition, settlement.finished_at)])
-        with translated():
-            missed = self._row(self._sql.move, (spelt, False))
+        with _of_the_caller():
+            missed = self.row(self._sql.move, (spelt, False))
         if missed is not None:
             raise LeaseLostError(settlement.record.id, settlement.record.lease)
 
-    def _row(self, statement: str, values: Sequence[Any]) -> Any:
-        with self._own.cursor(row_factory=tuple_row) as cursor:
-            return cursor.execute(statement, values).fetchone()
+    def row(self, statement: str, values: Sequence[Any]) -> Any:
+        """Run a statement of ours and return its first row."""
+        with _plain_cursor(self._own) as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,13 @@ ORDER BY 2 DESC LIMIT 1
 """
 
 
-def diagnose(connection: Connection, sql: Sql, *, listener: Listener, pooled: bool, durability: str) -> list[Finding]:
-    """Look at the server and the tables; reads catalogs and statistics only."""
+def diagnose(
+    connection: Connection, sql: Sql, *, listener: Listener, pooled: bool, direct: bool, durability: str
+) -> list[Finding]:
+    """Look at the server and the tables; reads catalogs and statistics only.
+
+    *direct*: there is a way around the pooler for notifications.
+    """
 
     def one(statement: str, *values: Any) -> Any:
         row = connection.execute(statement, values or None, prepare=False).fetchone()
@@ -53,7 +59,7 @@ def diagnose(connection: Connection, sql: Sql, *, listener: Listener, pooled: bo
         _durability(one("SHOW synchronous_commit"), one("SHOW fsync"), durability),
         _isolation(one("SHOW default_transaction_isolation")),
         _clock(connection),
-        _pooler(listener, pooled=pooled),
+        *_pooler(listener, pooled=pooled, direct=direct),
         _notifications(one("SELECT pg_notification_queue_usage()")),
         _pin(connection),
         _room(one("SELECT count(*) FROM pg_stat_activity"), int(one("SHOW max_connections"))),
@@ -98,22 +104,30 @@ def _clock(connection: Connection) -> Finding:
     )
 
 
-def _pooler(listener: Listener, *, pooled: bool) -> Finding:
-    if listener.trouble:
-        return Finding(
-            name="notifications",
-            value=f"not heard: {listener.trouble}",
-            level="warning",
-            advice="workers poll instead; behind a pooler pass listen_url= with the server's own address",
-        )
-    if pooled:
-        return Finding(
-            name="pooler",
-            value="between us and the server (the backend is not the process that answered)",
-            level="note",
-            advice="fine for everything but LISTEN: pass listen_url= with the server's own address, or workers poll",
-        )
-    return Finding(name="pooler", value="none")
+def _pooler(listener: Listener, *, pooled: bool, direct: bool) -> list[Finding]:
+    """Say what is in between, and prove that notifications arrive."""
+    blind = pooled and not direct
+    between = Finding(
+        name="pooler",
+        value="between us and the server (the backend is not the process that answered)" if pooled else "none",
+        level="note" if blind else "ok",
+        advice="fine for everything but LISTEN: pass listen_url= with the server's own address, or workers poll"
+        if blind
+        else "",
+    )
+    # To listen through a pooler would leave a listening session behind in it.
+    trouble = listener.trouble if blind else listener.check()
+    if blind and not trouble:
+        return [between]
+    heard = Finding(
+        name="notifications",
+        value=f"not heard: {trouble}" if trouble else "heard",
+        level="warning" if trouble else "ok",
+        advice="workers poll instead; behind a pooler pass listen_url= with the server's own address"
+        if trouble
+        else "",
+    )
+    return [between, heard]
 
 
 def _notifications(usage: float) -> Finding:
@@ -169,24 +183,32 @@ def _dead(connection: Connection, sql: Sql, table: str) -> Finding:
 
 def _indexes(connection: Connection, sql: Sql) -> Finding:
     """Compare the indexes that are there and valid with those that the schema makes."""
-    wanted = {
-        f"{sql.bare}_{name}"
-        for name in (
-            *("meta_pkey", "stream_pkey", "stream_name", "job_pkey", "job_origin", "job_key", "tag_pkey", "ready_pkey"),
-            *("ready_again", "timer_pkey", "timer_due", "running_pkey", "done_pkey", "done_age", "attempt_pkey"),
-            *("counter_pkey", "pulse_pkey", "pause_pkey", "worker_pkey", "signal_pkey"),
-        )
-    }
     rows = connection.execute(
-        "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND i.indisvalid",
+        "SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s",
         (sql.schema,),
         prepare=False,
     ).fetchall()
-    missing = sorted(wanted - {name for (name,) in rows})
+    valid: dict[str, bool] = dict(rows)
+    wanted = _wanted(sql)
+    wrong = sorted(name for name in wanted if not valid.get(name, False))
+    if not wrong:
+        return Finding(name="indexes", value="all there")
+    cures = [f'REINDEX INDEX "{sql.schema}".{name};' if name in valid else wanted[name] for name in wrong]
     return Finding(
         name="indexes",
-        value=f"missing or invalid: {', '.join(missing)}" if missing else "all there",
-        level="error" if missing else "ok",
-        advice="make them again: `windlass migrate --sql` prints their statements" if missing else "",
+        value=f"missing or invalid: {', '.join(wrong)}",
+        level="error",
+        advice=f"make them again: {' '.join(cures)}",
     )
+
+
+def _wanted(sql: Sql) -> dict[str, str]:
+    """Return the statement that makes each index, from the scripts that made the tables."""
+    text = re.sub("--[^\n]*", "", "".join(text for _, text in schema.script(sql)))
+    made = {name: f"{' '.join(text.split())};" for text, name in re.findall(r"(CREATE INDEX (\w+) ON [^;]+);", text)}
+    for table, body in re.findall(r"CREATE TABLE (\S+) \((.*?)\n\)", text, re.DOTALL):
+        keys = re.search(r"PRIMARY KEY \(([^)]+)\)", body) or re.search(r"(\w+) [\w ]*PRIMARY KEY", body)
+        if keys is not None:
+            made[f"{table.rpartition('.')[2]}_pkey"] = f"ALTER TABLE {table} ADD PRIMARY KEY ({keys[1]});"
+    return made

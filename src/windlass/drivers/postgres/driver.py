@@ -438,6 +438,7 @@ class PostgresDriver(Database):
                 self._sql,
                 listener=self._listener,
                 pooled=self._connector.pooled,
+                direct=self._listen_connector is not self._connector,
                 durability=self._durability,
             )
 

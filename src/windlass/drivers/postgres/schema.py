@@ -53,6 +53,18 @@ def script(sql: Sql, *, above: int = 0) -> list[tuple[int, str]]:
     return [(step, _script(sql, step)) for step in range(above + 1, LATEST + 1)]
 
 
+def whole(sql: Sql, connection: Connection | None = None) -> str:
+    """Return the missing steps as one script, for people to run; without a connection every step."""
+    found = 0 if connection is None else version(connection, sql)
+    refuse_newer(found)
+    steps = script(sql, above=found)
+    if not steps:
+        return ""
+    if connection is not None and found == 0 and _exists(connection, sql.schema):
+        steps[0] = (1, _into_existing(steps[0][1]))
+    return "".join(["BEGIN;\n\n", *(f"-- schema version {step}\n{text}\n" for step, text in steps), "COMMIT;\n"])
+
+
 def _script(sql: Sql, step: int) -> str:
     folder = resources.files("windlass.drivers.postgres").joinpath("migrations")
     parts = [folder.joinpath(f"{step:04}{kind}.sql").read_text("utf-8") for kind in ("", ".functions")]
@@ -73,10 +85,8 @@ def migrate(connection: Connection, sql: Sql) -> list[str]:
             found = version(connection, sql)
             refuse_newer(found)
             for step, text in script(sql, above=found):
-                if step == 1 and _exists(connection, sql.schema):
-                    # A role that may create tables there need not be allowed to create schemas.
-                    text = text.partition(";\n")[2]  # noqa: PLW2901
-                connection.execute(text, prepare=False)
+                there = step == 1 and _exists(connection, sql.schema)
+                connection.execute(_into_existing(text) if there else text, prepare=False)
                 done.append(f"schema version {step}")
     except errors.LockNotAvailable as error:
         raise SchemaError(f"somebody else holds a lock for more than {WAIT} s; try again in a quiet moment") from error
@@ -86,6 +96,11 @@ def migrate(connection: Connection, sql: Sql) -> list[str]:
             "or the statements that `windlass migrate --sql` prints"
         ) from error
     return done
+
+
+def _into_existing(text: str) -> str:
+    """Leave out that the schema is made: a role that may create tables there need not be allowed to create schemas."""
+    return text.partition(";\n")[2]
 
 
 def _exists(connection: Connection, schema: str) -> bool:

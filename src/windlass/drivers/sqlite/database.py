@@ -259,9 +259,10 @@ class Database:
         """Refuse: Python's sqlite3 has no async connections, and SQLAlchemy's are adapted."""
         raise TypeError(f"connection= of type {type(connection).__qualname__} is not known; pass SQLAlchemy's")
 
-    def adopt_adapted(self, execute: Execute) -> None:
+    def adopt_adapted(self, execute: Execute) -> Execute:
         """Check that SQLAlchemy's async connection is of this file."""
         self.adopt_file(execute("PRAGMA database_list", ())[0][2])
+        return execute
 
     @contextmanager
     def enlist(self, connection: sqlite3.Connection) -> Iterator[Execute]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -19,7 +21,6 @@ from windlass.job import Status
 from windlass.lifecycle import TOTALS
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection, Generator, Mapping, Sequence
 
     from windlass.drivers.base import Decide, Statement
@@ -297,6 +298,15 @@ class SqliteDriver(Database):
         """Bring the schema up to date."""
         self._ready()
         return self._write(lambda tx: schema.migrate(tx.connection, self._sql.prefix))
+
+    def script(self) -> str:
+        """Return the statements of the missing steps."""
+        if self.path is None:
+            return "" if self._opened else schema.whole(self._sql.prefix, None)
+        if not self.path.exists():
+            return schema.whole(self._sql.prefix, None)
+        with translated(), closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return schema.whole(self._sql.prefix, connection)
 
     def diagnose(self) -> list[Finding]:
         """Say what is well and what is not."""

@@ -51,13 +51,35 @@ def migrate(connection: sqlite3.Connection | Plain, prefix: str) -> list[str]:
     found = version(connection, prefix)
     refuse_newer(found)
     done = []
-    for step in range(found + 1, LATEST + 1):
-        script = resources.files("windlass.drivers.sqlite").joinpath(f"migrations/{step:04}.sql").read_text("utf-8")
-        for statement in statements(script.replace("{p}", prefix)):
+    for step, text in script(prefix, above=found):
+        for statement in statements(text):
             connection.execute(statement)
-        connection.execute(f"UPDATE {prefix}_counter SET version = ? WHERE queue = '' AND task = ''", (step,))
         done.append(f"schema version {step}")
     return done
+
+
+def script(prefix: str, *, above: int) -> list[tuple[int, str]]:
+    """Return the scripts of the versions above *above*, in order."""
+    folder = resources.files("windlass.drivers.sqlite").joinpath("migrations")
+    return [
+        (
+            step,
+            folder.joinpath(f"{step:04}.sql").read_text("utf-8").replace("{p}", prefix)
+            + f"\nUPDATE {prefix}_counter SET version = {step} WHERE queue = '' AND task = '';\n",
+        )
+        for step in range(above + 1, LATEST + 1)
+    ]
+
+
+def whole(prefix: str, connection: sqlite3.Connection | None) -> str:
+    """Return the missing steps as one script, for people to run; without a connection every step."""
+    found = 0 if connection is None else version(connection, prefix)
+    refuse_newer(found)
+    steps = script(prefix, above=found)
+    if not steps:
+        return ""
+    parts = [f"-- schema version {step}\n{text}\n" for step, text in steps]
+    return "".join(["BEGIN IMMEDIATE;\n\n", *parts, "COMMIT;\n"])
 
 
 def statements(script: str) -> list[str]:

@@ -206,9 +206,10 @@ class Reading:
         assert put(driver).created_at == pytest.approx(driver.now(), abs=5)
 
     def test_the_store_can_say_how_it_is(self, driver: Driver) -> None:
-        """``diagnose`` finds nothing wrong with a new store, ``migrate`` nothing to do, ``tidy`` harms nothing."""
+        """``diagnose`` finds nothing wrong, ``migrate`` and ``script`` nothing to do, ``tidy`` harms nothing."""
         made = in_every_status(driver)
         assert driver.migrate() == []
+        assert driver.script() == ""
         driver.tidy()
         assert [f for f in driver.diagnose() if f.level == "error"] == []
         assert {s: stored(driver, r) for s, r in made.items()} == made
