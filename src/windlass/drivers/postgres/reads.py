@@ -110,8 +110,10 @@ class Reader:
                     clauses, values = self._residual(which, "t.id", table)
                     inner = self._ordered(f"{p}_{table} t", ["t.stream = w.stream", clause, *clauses], order)
                     yield (
-                        (f"SELECT found.id FROM unnest(%s::text::integer[]) AS w (stream) CROSS JOIN LATERAL ({inner})"
-                        f" AS found {_ANY}"),
+                        (
+                            f"SELECT found.id FROM unnest(%s::text::integer[]) AS w (stream) CROSS JOIN LATERAL ({inner})"
+                            f" AS found {_ANY}"
+                        ),
                         (self._matching(which), *given, *values, low, high, most, most),
                     )
 
