@@ -26,12 +26,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Iterable
 
 FULL = 1.0
 """Seconds between full passes, at most: how late a late committer's job may be seen under load."""
