@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
@@ -33,6 +34,8 @@ CLIENTS = 4
 """Connections for everything that is not the pump's."""
 HOT_PATIENCE = 6.0
 """Seconds after which a turn or a heartbeat gives an unanswering connection up: well below ``lost_after``."""
+TRIES = 10
+"""How often a statement is tried that lost against another transaction, and a decision whose job has moved on."""
 
 
 class Database:
@@ -255,9 +258,19 @@ class PostgresTransaction:
         """Write the end of the lease in this transaction."""
         spelt = moves([(settlement.record, settlement.transition, settlement.finished_at)])
         with translated():
-            missed = self._row(self._sql.move, (spelt, False))
-        if missed is not None:
-            raise LeaseLostError(settlement.record.id, settlement.record.lease)
+            if self._settled(spelt) is not None:
+                raise LeaseLostError(settlement.record.id, settlement.record.lease)
+
+    def _settled(self, spelt: str) -> Any:
+        """Move, again if others who wait for the same job deadlock with each other and this one is chosen to make room."""
+        with self._own.cursor() as cursor:
+            cursor.execute("SAVEPOINT windlass")
+            for _ in range(TRIES):
+                try:
+                    return self._row(self._sql.move, (spelt, False))
+                except errors.DeadlockDetected:
+                    cursor.execute("ROLLBACK TO SAVEPOINT windlass")
+            return self._row(self._sql.move, (spelt, False))
 
     def _row(self, statement: str, values: Sequence[Any]) -> Any:
         with self._own.cursor(row_factory=tuple_row) as cursor:
