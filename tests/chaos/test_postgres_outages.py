@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.fleet import Fleet
     from tests.chaos.traffic import Traffic
+    from tests.servers.pgbouncer import PgBouncer
     from tests.servers.postgres import Postgres
     from tests.servers.proxy import Proxy
 
@@ -109,6 +110,29 @@ def test_all_backends_are_terminated_again_and_again(  # noqa: PLR0917 - fixture
     print(f"{ended} backends ended")  # noqa: T201
     assert ended > rounds
     resumes(app)
+    finish(app, server.url(), fleet, jobs)
+
+
+def test_the_pooler_and_the_server_behind_it_restart(  # noqa: PLR0917 - fixtures
+    new_postgres: Callable[..., Postgres],
+    new_pgbouncer: Callable[..., PgBouncer],
+    new_fleet: NewFleet,
+    new_app: NewApp,
+    traffic: NewTraffic,
+    dice: random.Random,
+) -> None:
+    server = new_postgres()
+    bouncer = new_pgbouncer(server, server_login_retry=1)
+    app = new_app(bouncer.url())
+    app.stats()
+    fleet = new_fleet(bouncer.url(), 2, CHAOS_LOST_AFTER=15)
+    resumes(app)
+    jobs = traffic(app)
+    for restart in (lambda: (bouncer.stop(), bouncer.start()), lambda: server.restart("immediate")):
+        jobs.flows(dice.randrange(50, 100))
+        restart()
+        resumes(app)
+    jobs.flows()
     finish(app, server.url(), fleet, jobs)
 
 
