@@ -46,6 +46,12 @@ def resumes(app: Windlass) -> None:
     until(lambda: app.get(job).status is Status.COMPLETED, timeout=deadline - time.monotonic())
 
 
+def ready(app: Windlass, fleet: Fleet) -> None:
+    """Wait until all workers are at work."""
+    until(lambda: sum(worker.status == "running" for worker in app.driver.workers()) == fleet.size)
+    resumes(app)
+
+
 def drained(app: Windlass) -> None:
     until(lambda: (s := app.stats()).pending + s.running + s.scheduled + s.retrying == 0, timeout=60, every=0.1)
 
@@ -68,7 +74,7 @@ def test_the_server_restarts_in_every_way(
     app = new_app(server.url())
     app.stats()
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
-    resumes(app)
+    ready(app, fleet)
     jobs = traffic(app)
     for stop in (lambda: server.stop("fast"), lambda: server.stop("immediate"), server.kill):
         jobs.flows()
@@ -95,7 +101,7 @@ def test_all_backends_are_terminated_again_and_again(  # noqa: PLR0917 - fixture
     app = new_app(server.url(), durability="relaxed")
     app.stats()
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
-    resumes(app)
+    ready(app, fleet)
     jobs = traffic(app)
     rounds = int(40 * size)
     ended = 0
@@ -126,7 +132,7 @@ def test_the_pooler_and_the_server_behind_it_restart(  # noqa: PLR0917 - fixture
     app = new_app(bouncer.url())
     app.stats()
     fleet = new_fleet(bouncer.url(), 2, CHAOS_LOST_AFTER=15)
-    resumes(app)
+    ready(app, fleet)
     jobs = traffic(app)
     for restart in (lambda: (bouncer.stop(), bouncer.start()), lambda: server.restart("immediate")):
         jobs.flows(dice.randrange(50, 100))
@@ -150,7 +156,7 @@ def test_the_network_fails(  # noqa: PLR0917 - fixtures
     app = new_app(server.url())
     app.stats()
     fleet = new_fleet(proxy.through(server.url()), 2, CHAOS_LOST_AFTER=45)
-    resumes(app)
+    ready(app, fleet)
     jobs = traffic(app)
     jobs.flows()
     match fault:
@@ -182,7 +188,7 @@ def test_somebody_else_takes_every_connection(
     app = new_app(server.url())
     app.stats()
     fleet = new_fleet(server.url(), 2)
-    resumes(app)
+    ready(app, fleet)
     jobs = traffic(app)
     jobs.flows()
     with ExitStack() as taken:
@@ -222,7 +228,7 @@ def test_a_standby_takes_over(
         app = new_app(url)
         app.stats()
         fleet = new_fleet(url, 2, CHAOS_LOST_AFTER=15)
-        resumes(app)
+        ready(app, fleet)
         jobs = traffic(app)
         jobs.flows()
         first.kill()
@@ -248,7 +254,7 @@ def test_a_server_that_becomes_read_only_is_left(
         app = new_app(url)
         app.stats()
         fleet = new_fleet(url, 2, CHAOS_LOST_AFTER=15)
-        resumes(app)
+        ready(app, fleet)
         jobs = traffic(app)
         jobs.flows()
         first.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -271,7 +277,7 @@ def test_transactions_of_others_stay_open(
     app = new_app(server.url())
     app.stats()
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
-    resumes(app)
+    ready(app, fleet)
     jobs = traffic(app)
     server.execute("CREATE TABLE theirs (id int)")
     with psycopg.connect(server.url()) as reader, psycopg.connect(server.url()) as writer:
@@ -302,7 +308,7 @@ def test_a_table_is_locked_for_longer_than_patience(
     app = new_app(server.url())
     app.stats()
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=45)
-    resumes(app)
+    ready(app, fleet)
     jobs = traffic(app)
     jobs.flows(200)
     with psycopg.connect(server.url()) as connection:
