@@ -96,25 +96,43 @@ def test_all_backends_are_terminated_again_and_again(  # noqa: PLR0917 - fixture
     dice: random.Random,
     size: float,
 ) -> None:
-    """Claims, settlements and enqueues lose their answers at any moment; nothing runs twice for that."""
+    """Claims, settlements and enqueues lose their answers at any moment; nothing runs twice for that.
+
+    In every other round after the commit, surely: it waits for a standby that does not exist.
+    """
     server = new_postgres()
-    app = new_app(server.url(), durability="relaxed")
+    app = new_app(server.url())
     app.stats()
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
     ready(app, fleet)
     jobs = traffic(app)
     rounds = int(40 * size)
-    ended = 0
+    ended = unanswered = 0
     with psycopg.connect(server.url(), autocommit=True, application_name="chaos") as connection:
-        for _ in range(rounds):
-            jobs.flows(dice.randrange(1, 20))
+
+        def count(what: str) -> int:
             row = connection.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'windlass'"
+                f"SELECT count({what}) FROM pg_stat_activity WHERE application_name = 'windlass'"
             ).fetchone()
             assert row is not None
-            ended += row[0]
-    print(f"{ended} backends ended")  # noqa: T201
+            return int(row[0])
+
+        def standby(name: str) -> None:
+            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+            connection.execute("SELECT pg_reload_conf()")
+
+        for number in range(rounds):
+            jobs.flows(dice.randrange(1, 20))
+            if number % 2:
+                standby("nobody")
+                until(lambda: count("*") and count("CASE wait_event WHEN 'SyncRep' THEN 1 END") >= 2, every=0.002)
+                unanswered += count("CASE wait_event WHEN 'SyncRep' THEN 1 END")
+            ended += count("pg_terminate_backend(pid)")
+            if number % 2:
+                standby("")
+    print(f"{ended} backends ended, {unanswered} commits without an answer")  # noqa: T201
     assert ended > rounds
+    assert unanswered >= rounds
     resumes(app)
     finish(app, server.url(), fleet, jobs)
 
