@@ -14,7 +14,7 @@ from psycopg import errors
 from windlass.drivers.base import Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
 from windlass.drivers.group import Group, Ticket
 from windlass.drivers.postgres import schema
-from windlass.drivers.postgres.database import Database
+from windlass.drivers.postgres.database import TRIES, Database
 from windlass.drivers.postgres.doctor import diagnose
 from windlass.drivers.postgres.insert import JOB_COLUMNS, as_json, is_plain, lines, stored
 from windlass.drivers.postgres.marks import FULL, Marks
@@ -37,8 +37,6 @@ BULK = 400
 """From so many jobs on, COPY is quicker than one statement."""
 FOLD = 2000
 """Changes to the counters after which this process folds them, should no worker do it."""
-TRIES = 10
-"""How often a statement is tried that lost against another transaction, and a decision whose job has moved on."""
 PULSE_KEPT = 3600
 WORKERS_KEPT = 3600.0
 FRESH = 10.0
@@ -338,6 +336,7 @@ class PostgresDriver(Database):
                 made[job_id] = Changed(job_id, record, None, error)
         if not decided:
             return
+        decided.sort(key=lambda one: one[0].id)  # everybody locks in this order
         spelt = moves((record, transition, None) for record, transition in decided)
         with self._clients.lend() as connection:
             missed = {row[0] for row in self._again(connection, self._sql.move, (spelt, True))}
