@@ -116,7 +116,7 @@ def test_a_duration_of_the_wrong_kind_is_a_type_error(given: dict[str, Any]) -> 
         ("", ConfigurationError, "url"),
         (5, ConfigurationError, "url"),
         ("postgresql://localhost/x?nonsense=1", ConfigurationError, "nonsense"),
-        ("postgres://localhost:port/x", ConfigurationError, "port"),
+        ("postgres://[::1/x", ConfigurationError, "postgres"),
         ("redis://localhost", NotYetError, "redis"),
         ("rediss://localhost", NotYetError, "rediss"),
         ("valkey://localhost", NotYetError, "valkey"),

@@ -85,7 +85,7 @@ def _storable(value: str) -> bool:
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def known_key(key: str) -> bool:
+def known_key(key: Any) -> bool:
     """Whether a job may have this idempotency key."""
     return isinstance(key, str) and _storable(key)
 
