@@ -125,7 +125,7 @@ def shown(value: float | None) -> str:
 def main() -> None:
     """Run what was asked for and print it."""
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # servers and workers end with this process
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers and workers end with this process
     errors = Console(stderr=True, highlight=False)
     with errors.status("starting") as status:
         say = status.update if errors.is_terminal else errors.print
@@ -144,7 +144,11 @@ def main() -> None:
                 folder=folder,
                 progress=say,
             )
-            judged = verdicts(runner.run(), stores)
+            try:
+                runner.run()
+            except KeyboardInterrupt:
+                runner.failures.append("stopped: the figures are of what was measured until then")
+        judged = verdicts(runner.medians(), stores)
     if options.json:
         goals = [{**asdict(v.goal), "measured": v.measured, "reached": v.reached} for v in judged]
         print(json.dumps({"versions": versions, "figures": runner.figures, "goals": goals}, indent=2))

@@ -29,13 +29,16 @@ class Runner:
     figures: dict[str, list[float]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
-    def run(self) -> Mapping[str, float]:
-        """Run all rounds and return the median of each figure."""
+    def run(self) -> None:
+        """Run all rounds."""
         works = [(contender, work) for contender in self.contenders for work in contender.works]
         for turn in range(self.rounds):
             for contender, work in works if turn % 2 == 0 else reversed(works):
                 self.progress(f"round {turn + 1} of {self.rounds}: {contender.name}.{work}")
                 self.attempt(contender, work)
+
+    def medians(self) -> Mapping[str, float]:
+        """Return the median of each figure measured so far."""
         return {name: statistics.median(values) for name, values in self.figures.items()}
 
     def attempt(self, contender: Contender, work: str) -> None:

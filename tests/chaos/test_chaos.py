@@ -1,13 +1,11 @@
 """Four workers on one SQLite file are killed, stopped and told to end at random; the history must stay clean."""
 
 import itertools
-import json
 import os
 import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,48 +15,17 @@ from typing import Any
 import pytest
 
 from tests.chaos.application import LOST_AFTER
+from tests.chaos.fleet import Fleet
 from windlass import Outcome, Windlass
 
 JOBS = 5_000
 WORKERS = 4
 FAULTS = 30
-ROOT = Path(__file__).parents[2]
-
-
-class Fleet:
-    """Four worker processes, replaced as they die."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.running: list[subprocess.Popen[bytes]] = []
-        self.gone: dict[int, float] = {}
-        """When a process was last seen doing something, by pid."""
-        self.log = (folder / "workers.log").open("ab")
-
-    def fill(self) -> None:
-        self.running = [p for p in self.running if p.poll() is None]
-        while len(self.running) < WORKERS:
-            command = [sys.executable, "-m", "windlass", "worker", "tests.chaos.application:app", "--concurrency", "8"]
-            environment = {**os.environ, "CHAOS_FOLDER": str(self.folder), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
-            self.running.append(process)
-
-    def kill(self, victim: subprocess.Popen[bytes]) -> None:
-        self.gone[victim.pid] = time.time()
-        victim.kill()
-        victim.wait()
-
-    def close(self) -> None:
-        for process in self.running:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-            process.wait()
-        self.log.close()
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(tmp_path)
+    made = Fleet(tmp_path, size=WORKERS)
     yield made
     made.close()
 
@@ -115,7 +82,7 @@ def test_nothing_is_lost_doubled_or_condemned_by_thirty_faults(tmp_path: Path, f
         assert time.monotonic() < deadline, f"not done: {stats}"
         fleet.fill()
         time.sleep(0.1)
-    check(app, acknowledged, fleet, locks, read_notes(tmp_path / "notes"))
+    check(app, acknowledged, fleet, locks, fleet.notes())
     app.close()
 
 
@@ -140,10 +107,6 @@ def stop_for(
     if held:
         assert lock_is_free(path, 30)
         locks.append((stopped, time.time()))
-
-
-def read_notes(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def check(

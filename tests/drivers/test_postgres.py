@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests.servers.databases import Pool
+from tests.servers.postgres import Postgres
 from windlass.drivers.postgres import PostgresDriver
 from windlass.testing.conformance import DriverConformance
 
@@ -35,3 +37,18 @@ class TestPostgres(DriverConformance):
         connection = psycopg.connect(self.url)
         self.others.append(connection)
         return connection
+
+
+@pytest.fixture(scope="module")
+def system_pool() -> Iterator[Pool]:
+    """Databases on the system's server."""
+    with Postgres("pg15") as server:
+        yield Pool(server)
+
+
+class TestPostgresOfTheSystem(TestPostgres):
+    @pytest.fixture
+    def postgres_url(self, system_pool: Pool) -> Iterator[str]:
+        url = system_pool.take()
+        yield url
+        system_pool.give_back(url)

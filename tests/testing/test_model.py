@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from windlass.drivers.memory import MemoryDriver
+from windlass.drivers.postgres import PostgresDriver
 from windlass.drivers.sqlite import SqliteDriver
 from windlass.testing.model import run_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.servers.postgres import Postgres
     from windlass.drivers.base import Driver
 
 DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
@@ -25,3 +28,58 @@ DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
 @pytest.mark.parametrize("name", DRIVERS)
 def test_a_driver_agrees_with_the_model(name: str) -> None:
     run_model(DRIVERS[name], programs=500)
+
+
+class StillDriver(PostgresDriver):
+    """Asks the server for the time, which stands still there and not here; empties the store when opened."""
+
+    def open(self) -> None:
+        super().open()
+        with self._clients.lend() as connection:
+            (tables,) = connection.execute(_TABLES).fetchone() or ("",)
+            connection.execute(
+                f"TRUNCATE {tables} RESTART IDENTITY; UPDATE still.windlass_meta SET shift = 0, rewind = 0;"
+                "ALTER SEQUENCE still.windlass_seq RESTART; ALTER SEQUENCE still.windlass_lease_seq RESTART",
+                prepare=False,
+            )
+
+    def now(self) -> float:
+        now: float = self._rows(self._sql.now)[0][0]
+        return now
+
+
+_TABLES = """
+SELECT string_agg(format('%I.%I', schemaname, tablename), ', ')
+FROM pg_tables WHERE schemaname = 'still' AND tablename <> 'windlass_meta'
+"""
+
+# What comes before pg_catalog in the path hides what is there.
+_STAGE = """
+CREATE SCHEMA still;
+CREATE FUNCTION still.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT to_timestamp({:f})';
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flavour", "programs"),
+    [
+        ("pg18", 60),
+        ("pg15", 30),
+        *(pytest.param(f, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]) for f in ("pg18", "pg15")),
+    ],
+)
+def test_postgres_agrees_with_the_model(flavour: str, programs: int, new_postgres: Callable[..., Postgres]) -> None:
+    server = new_postgres(flavour, fsync="off", synchronous_commit="off", full_page_writes="off")
+    staged = False
+
+    def make(clock: Callable[[], float]) -> PostgresDriver:
+        nonlocal staged
+        if not staged:
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                connection.execute(_STAGE.format(clock()))
+            staged = True
+        options = "-csearch_path%3Dstill,pg_catalog"
+        return StillDriver(f"{server.url(socket=True)}&options={options}", quiet=True)
+
+    run_model(make, programs=programs)

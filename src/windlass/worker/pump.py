@@ -50,6 +50,9 @@ LOOK = 1.0
 SHORT = 0.002
 """Handlers faster than this (on average) are waited for, so that they share a commit."""
 
+HELD = 1_000
+"""Leases compared with the store's at once, after an answer was lost."""
+
 WATCHED = 1_000
 """Deadlines kept beyond those that run, before the ended ones are swept out."""
 
@@ -101,8 +104,9 @@ class Pump:
         self._names_version = -1
         self._backoff = Backoff("pump")
         self._quit = False
-        self._doubts: list[float] = []
-        """When to compare what the store says we hold with what we know."""
+        self._doubts = 0
+        """How often to compare what the store says we hold with what we know, and when next."""
+        self._doubt_at = 0.0
         self.turns = 0
         self.turned_at = time.monotonic()
         self.stuck: dict[int, Execution] = {}
@@ -284,8 +288,7 @@ class Pump:
             turned = self._driver.exchange(turn)
         except BaseException:
             self._alone.extendleft(starting)
-            if limit:
-                self._doubts = [time.monotonic(), time.monotonic() + self._app.settings.lost_after]
+            self._doubts, self._doubt_at = 2, time.monotonic()
             raise
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
@@ -303,20 +306,28 @@ class Pump:
             self._signalled(signal)
 
     def _reconcile(self) -> None:
-        """Give back claims that the store made but whose answer got lost with the connection: nobody else would.
+        """Make up for answers that got lost with the connection: claims that nobody else would give back, and signals.
 
-        Twice: the lost turn may still have been under way when the store was asked first.
+        Twice: when the store is back the lost turn may still be under way.
         """
-        if not self._doubts or self._doubts[0] > time.monotonic():
+        if not self._doubts or self._doubt_at > time.monotonic():
             return
-        held = self._driver.find(Filter(statuses=(Status.RUNNING,), worker=self.worker), limit=1000)
+        held = {r.lease: r for r in self._driver.find(_held_by(self.worker), limit=HELD) if r.status is Status.RUNNING}
         known = {record.lease for record in self._alone} | {s.record.lease for s in self._unsettled} | set(self.running)
-        for record in held:
+        for record in held.values():
             if record.lease not in known:
                 attempt = record.attempt - (record.started_at is not None)
                 unstarted = msgspec.structs.replace(record, started_at=None, attempt=attempt)
                 self._unsettled.append(Settlement(unstarted, lifecycle.release(unstarted), self._driver.now()))
-        self._doubts.pop(0)
+        if len(held) == HELD:  # and perhaps more
+            return
+        self._doubts -= 1
+        self._doubt_at = time.monotonic() + self._app.settings.lost_after
+        for lease, execution in self.running.items():
+            if lease not in held and not execution.context.ended:
+                self._interrupt(execution, Cause.LOST)
+            elif lease in held and held[lease].cancel:
+                self._interrupt(execution, Cause.CANCEL)
 
     def _take_ended(self) -> dict[int, Execution]:
         ended: dict[int, Execution] = {}
@@ -441,3 +452,7 @@ class Pump:
             self._watch = [entry for entry in self._watch if not entry[2].finished]
             heapq.heapify(self._watch)
         heapq.heappush(self._watch, (when, next(self._order), execution, stage))
+
+
+def _held_by(worker: str) -> Filter:
+    return Filter(statuses=(Status.RUNNING,), worker=worker)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +36,8 @@ OLDEST_SERVER = 130000
 """pg_current_xact_id() and friends are there since 13."""
 PATIENCE = 30.0
 """Seconds that one statement of a client may take."""
+FAREWELL = 1.0
+"""Seconds that taking a statement back may take."""
 CONNECT = 5
 """Seconds that a connection may take to open, unless the URL says something else."""
 
@@ -55,16 +59,28 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     patience: float = PATIENCE
     """Seconds that one statement may take."""
+    opened = 0.0
+    """When, by the monotonic clock."""
+    connector: Connector | None = None
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Run a conversation with the server, and hang up when it takes too long."""
         try:
             return super().wait(_bounded(gen, time.monotonic() + self.patience), *args, **options)
         except _TooLateError as error:
-            self.pgconn.finish()
+            self._give_up()
             raise psycopg.OperationalError(
                 f"the server has not answered for {self.patience:g} s; the connection was given up"
             ) from error
+
+    def _give_up(self) -> None:
+        """Hang up; take the statement back first: waiting for a lock, it would be carried out for nobody in the end."""
+        if self.connector is not None:
+            self.connector.silent_at = time.monotonic()
+        with contextlib.suppress(psycopg.Error):
+            if psycopg.capabilities.has_cancel_safe():
+                self.cancel_safe(timeout=FAREWELL)
+        self.pgconn.finish()
 
 
 class _TooLateError(Exception):
@@ -100,6 +116,8 @@ class Connector:
         self.conninfo = make_conninfo(**{**_DEFAULTS, **given})
         self.prepare: int | None = 0
         """After how many uses a statement is prepared: at once, or never behind a pooler."""
+        self.silent_at = -math.inf
+        """When a connection was last given up because nothing came: those opened before are not to be trusted either."""
 
     def connect(self, *, patience: float = PATIENCE) -> Connection:
         """Open a connection.
@@ -109,7 +127,7 @@ class Connector:
         """
         with translated():
             connection = Connection.connect(self.conninfo, autocommit=True, prepare_threshold=self.prepare)
-        connection.patience = patience
+        connection.patience, connection.connector, connection.opened = patience, self, time.monotonic()
         return connection
 
     def look(self) -> Connection:
@@ -146,6 +164,10 @@ def _hidden(url: str) -> str:
     return f"{scheme}://{credentials.partition(':')[0]}{':…' if ':' in credentials else ''}{at}{place}"
 
 
+class ReadOnlyError(ConnectionLostError):
+    """The connection is of no use: its server does not write."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn errors of psycopg into Windlass's own."""
@@ -174,7 +196,7 @@ def translate(error: psycopg.Error) -> WindlassError:
         case errors.InsufficientPrivilege():
             return StoreError(f"this role may not do that: {text}")
         case errors.ReadOnlySqlTransaction():
-            return ConnectionLostError("the server is read-only: a standby that has not been promoted")
+            return ReadOnlyError("the server is read-only: a standby that has not been promoted")
         case (
             errors.OperationalError()
             | errors.InterfaceError()

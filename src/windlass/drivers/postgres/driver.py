@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from windlass.drivers.postgres.bell import ListenBell
     from windlass.drivers.postgres.connect import Connection
     from windlass.job import NewJob, Record
-    from windlass.lifecycle import Transition
+    from windlass.lifecycle import Settlement, Transition
 
 BULK = 400
 """From so many jobs on, COPY is quicker than one statement."""
@@ -52,18 +52,29 @@ class PostgresDriver(Database):
         super().__init__(url, **options)
         self._marks = Marks()
         self._enqueues = Enqueues(self)
-        self._ahead = 0.0
-        self._set_at = self._answered_at = -math.inf
+        self._ahead = -math.inf
+        self._set_at = self._answered_at = self._asked_at = -math.inf
         self._unfolded = 0
         self._doubtful = threading.local()
 
     # ------------------------------------------------------------------ the clock
 
     def now(self) -> float:
-        """Return the store's time as far as its last answers tell: never ahead of it, and behind by a round trip at most."""
-        if time.monotonic() - self._answered_at > FRESH:
+        """Return the store's time as far as its last answers tell: never ahead of it, and behind by a round trip at most.
+
+        Needs no server once one has answered: what ends during an outage has an end too. This machine's time of day plays
+        no part, so that it may be wrong, or be set right.
+        """
+        if time.monotonic() - max(self._answered_at, self._asked_at) > FRESH:
+            self._asked_at = time.monotonic()
+            try:
+                self._ask_time()
+            except StoreError:
+                if self._answered_at == -math.inf:
+                    raise
+        elif self._answered_at == -math.inf:
             self._ask_time()
-        return time.time() + self._ahead
+        return time.monotonic() + self._ahead
 
     def _ask_time(self) -> None:
         with self._clients.lend() as connection:
@@ -72,7 +83,8 @@ class PostgresDriver(Database):
 
     def _heard(self, now: float) -> None:
         """Learn the store's clock from an answer: the quickest of the last answers is the closest."""
-        at, ahead = time.monotonic(), now - time.time()
+        at = time.monotonic()
+        ahead = now - at
         if ahead > self._ahead or at - self._set_at > FRESH:
             self._ahead, self._set_at = ahead, at
         self._answered_at = at
@@ -183,19 +195,22 @@ class PostgresDriver(Database):
         try:
             with self._pump.lend() as connection:
                 rows = self._again(connection, self._sql.exchange, parameters(turn, low))
+            turned, places = answer(rows, turn.worker)
+            if doubtful and turned.refused:
+                refused = self._really_refused(doubtful, turned.refused)
+                turned = msgspec.structs.replace(turned, refused=refused)
         except StoreError:
             # Perhaps it was done and only the answer got lost: then the same settlements will be refused next time.
             self._doubtful.settlements = turn.settlements
+            self._asked_at = time.monotonic()  # for now there is nobody to ask what time it is
             raise
-        turned, places = answer(rows, turn.worker)
         head = rows[-1]
         self._heard(turned.now)
         self._marks.turned(places, rewind=head[1], now=turned.now, next_xid=head[3])
         if (note := self._marks.ripe(head[2])) is not None:
-            self._survey(note)
-        if doubtful and turned.refused:
-            refused = self._really_refused(doubtful, turned.refused, turn.worker)
-            turned = msgspec.structs.replace(turned, refused=refused)
+            # It only saves work; the turn it follows has been made and must be answered.
+            with suppress(StoreError):
+                self._survey(note)
         return turned
 
     def _survey(self, note: Any) -> None:
@@ -207,15 +222,22 @@ class PostgresDriver(Database):
         oldest, rewind, due, left = row
         self._marks.surveyed(note, dict(zip(streams, left, strict=True)), due=due, rewind=rewind, oldest_xid=oldest)
 
-    def _really_refused(
-        self, doubtful: Sequence[Any], refused: list[tuple[int, int]], worker: str
-    ) -> list[tuple[int, int]]:
+    def _really_refused(self, doubtful: Sequence[Settlement], refused: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Take out those that were written by an earlier try whose answer got lost."""
-        ends = {(s.record.id, s.record.lease): s.finished_at for s in doubtful}
-        asked = [pair for pair in refused if pair in ends]
-        values = (array(i for i, _ in asked), array(n for _, n in asked), array(ends[pair] for pair in asked))
-        with self._clients.lend() as connection:
-            written = set(connection.execute(self._sql.written, (*values, worker, worker)).fetchall())
+        asked: dict[str | None, list[Settlement]] = {}
+        wanted = set(refused)
+        for s in doubtful:
+            if (s.record.id, s.record.lease) in wanted:
+                asked.setdefault(s.record.worker, []).append(s)
+        written: set[tuple[int, int]] = set()
+        with self._pump.lend() as connection:
+            for worker, group in asked.items():
+                values = (
+                    array(s.record.id for s in group),
+                    array(s.record.lease for s in group),
+                    array(s.finished_at for s in group),
+                )
+                written.update(connection.execute(self._sql.written, (*values, worker, worker)).fetchall())
         return [pair for pair in refused if pair not in written]
 
     def _again(self, connection: Connection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -349,9 +371,9 @@ class PostgresDriver(Database):
     # ------------------------------------------------------------------ reading
 
     @contextmanager
-    def _reading(self) -> Iterator[Reader]:
+    def _reading(self, *, hot: bool = False) -> Iterator[Reader]:
         self._check_open()
-        with self._clients.lend() as connection, connection.transaction():
+        with (self._pump if hot else self._clients).lend() as connection, connection.transaction():
             yield Reader(connection, self._sql)
 
     def get(self, job_id: int) -> Record | None:
@@ -367,7 +389,8 @@ class PostgresDriver(Database):
 
     def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
         """Return matching jobs, newest first."""
-        with self._reading() as reader:
+        # What a worker holds is asked by its pump, which cannot wait longer for this than for a turn.
+        with self._reading(hot=which.worker is not None and which.statuses == (Status.RUNNING,)) as reader:
             return reader.find(which, limit=limit, offset=offset, before=before)
 
     def count(self, which: Filter, *, most: int) -> int:

@@ -10,17 +10,22 @@ import contextlib
 import os
 import select
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from psycopg.pq import TransactionStatus
 
 from windlass import shield
-from windlass.drivers.postgres.connect import PATIENCE, Connection, Connector, translated
-from windlass.errors import ClosedError
+from windlass.drivers.postgres.connect import PATIENCE, Connection, Connector, ReadOnlyError, translated
+from windlass.errors import ClosedError, ConnectionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+SHARE = 1.0
+"""Seconds to wait for somebody else's connection when no new one can be opened."""
 
 
 class Pool:
@@ -39,6 +44,8 @@ class Pool:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._idle: list[Connection] = []
+        self._lent = 0
+        self._returned = threading.Condition()
         self._slots = threading.BoundedSemaphore(self._size) if self._size is not None else None
         self._closed = False
 
@@ -58,11 +65,16 @@ class Pool:
         slots = self._slots
         with slots if slots is not None else contextlib.nullcontext():
             connection = self._take()
+            self._count(1)
             try:
                 with translated():
                     yield connection
+            except ReadOnlyError:
+                connection.close()  # another host may have become the one that writes
+                raise
             finally:
                 self._give_back(connection)
+                self._count(-1)
 
     def put(self, connection: Connection) -> None:
         """Take over a connection that somebody else has opened."""
@@ -77,14 +89,38 @@ class Pool:
                 self._idle.pop().close()
 
     def _take(self) -> Connection:
+        if (connection := self._take_idle()) is not None:
+            return connection
+        try:
+            with shield.mine():  # an interrupted handler must not lose what it has just opened
+                connection = self._connector.connect(patience=self._patience)
+        except ConnectionLostError:
+            # The server may have no room for another one: share those there are.
+            if (connection := self._await_idle()) is None:
+                raise
+        return connection
+
+    def _take_idle(self) -> Connection | None:
         while self._idle:
             with contextlib.suppress(IndexError):
                 connection = self._idle.pop()
-                if _alive(connection):
+                if connection.opened > self._connector.silent_at and _alive(connection):
                     return connection
                 connection.close()
-        with shield.mine():  # an interrupted handler must not lose what it has just opened
-            return self._connector.connect(patience=self._patience)
+        return None
+
+    def _await_idle(self) -> Connection | None:
+        """Wait a moment for a connection that is lent now."""
+        deadline = time.monotonic() + SHARE
+        with self._returned:
+            while self._lent > 0 and not self._idle and (left := deadline - time.monotonic()) > 0:
+                self._returned.wait(left)
+        return self._take_idle()
+
+    def _count(self, change: int) -> None:
+        with self._returned:
+            self._lent += change
+            self._returned.notify()
 
     def _give_back(self, connection: Connection) -> None:
         if (

@@ -1,25 +1,40 @@
 """Finding and counting jobs without scanning a big table.
 
-Ids come first, from the one place that holds a status: ``done`` is ordered by (stream, status, id), and the counters tell
-which streams there are, so any of those filters is a handful of index ranges. Scheduled, retrying and running jobs are
-found by id, pending ones by stream. The other filters are tried job by job, newest first.
+Ids come first, newest first, from whatever knows them in that order:
+
+* the index of the tag, origin or batch asked for, if any;
+* else, or if the counters say that fewer jobs have the status asked for, the tables that hold a status, which are ordered
+  by stream and id;
+* else the jobs themselves.
+
+What those do not answer is tried job by job. An instant of creation becomes a bound for the ids.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from windlass.drivers.postgres.turn import array
 from windlass.job import FINISHED, Record, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from windlass.drivers.base import Filter
     from windlass.drivers.postgres.connect import Connection
     from windlass.drivers.postgres.sql import Sql
 
-# What a scan would read at most is bounded by LIMIT; without this the planner may prefer one when statistics are old.
-_PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+# What is read is bounded by LIMIT, in the order of an index; without this the planner may prefer to read and sort everything
+# when its statistics are old.
+_PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off"
+FEW = 1000
+"""So many jobs of a status may be looked at one by one."""
+SLACK = 60.0
+"""Seconds by which the order of creation may differ from that of the ids."""
+_END = (1 << 63) - 1
+_ANY, _NEWEST = "LIMIT %s /* any */", "ORDER BY found.id DESC LIMIT %s"
 
 
 class Reader:
@@ -35,27 +50,24 @@ class Reader:
         """Return matching records, newest first."""
         want = limit + offset
         found: list[int] = []
-        for statement, values in self._sources(which, before=before):
-            rows = self._connection.execute(f"{statement} ORDER BY id DESC LIMIT %s", (*values, want))
-            found.extend(row[0] for row in rows)
+        for statement, values in self._sources(which, want, before=before):
+            ordered = statement.replace(_ANY, _NEWEST)
+            found.extend(row[0] for row in self._connection.execute(ordered, values))
         found.sort(reverse=True)
-        ids = "{" + ",".join(map(str, found[offset:want])) + "}"
+        ids = array(found[offset:want])
         return [self._sql.record(row) for row in self._connection.execute(self._sql.records, (ids,), binary=True)]
 
     def count(self, which: Filter, *, most: int) -> int:
         """Count matching jobs, up to *most* + 1 where the counters cannot tell."""
-        if not self._residual(which, "x")[0]:
+        if not (self._lead(which) or self._residual(which, "x")[0]):
             return self._counted(which)
         total = 0
-        for statement, values in self._sources(which, before=None):
-            rest = most + 1 - total
-            if rest <= 0:
-                break
-            row = self._connection.execute(
-                f"SELECT count(*) FROM ({statement} LIMIT %s) AS c", (*values, rest)
-            ).fetchone()
+        for statement, values in self._sources(which, most + 1, before=None):
+            row = self._connection.execute(f"SELECT count(*) FROM ({statement}) AS c", values).fetchone()
             total += row[0] if row else 0
-        return total
+            if total > most:
+                break
+        return min(total, most + 1)
 
     def _counted(self, which: Filter) -> int:
         statuses = which.statuses or tuple(Status)
@@ -66,73 +78,136 @@ class Reader:
                 total += sum(by_status[s] for s in statuses)
         return total
 
-    def _matching(self, which: Filter) -> list[int]:
-        return [
+    def _matching(self, which: Filter) -> str:
+        return array(
             stream
             for stream, queue, task in self._streams
             if which.queue in (None, queue) and which.task in (None, task)
-        ]
-
-    def _sources(self, which: Filter, *, before: int | None) -> Iterator[tuple[str, list[Any]]]:
-        """Yield statements that select ids; together they hold every match once."""
-        p = self._sql.prefix
-        if not (which.statuses or which.queue or which.task):
-            yield self._select(f"{p}_job", which, [], [], before)
-            return
-        for status in which.statuses or tuple(Status):
-            if status is Status.RUNNING:
-                yield self._select(f"{p}_running", which, *self._of_streams(which), before)
-            elif status in (Status.SCHEDULED, Status.RETRYING):
-                clauses, values = self._of_streams(which)
-                retrying = "retrying" if status is Status.RETRYING else "NOT retrying"
-                yield self._select(f"{p}_timer", which, [retrying, *clauses], values, before)
-            else:
-                for stream in self._matching(which):
-                    if status in FINISHED:
-                        yield self._select(
-                            f"{p}_done", which, ["stream = %s", "status = %s"], [stream, status.value], before
-                        )
-                    else:
-                        yield from self._pending(which, stream, before)
-
-    def _pending(self, which: Filter, stream: int, before: int | None) -> Iterator[tuple[str, list[Any]]]:
-        """Yield the new jobs of a stream, whose place is their id, and those that became available again."""
-        p = self._sql.prefix
-        clauses, values = self._residual(which, "r.id")
-        below = " AND r.seq < %s" if before is not None else ""
-        more = "".join(f" AND {clause}" for clause in clauses)
-        limits = [] if before is None else [before]
-        fresh = (
-            f"SELECT id FROM (SELECT r.id, r.seq FROM {p}_ready r WHERE r.stream = %s AND r.seq = r.id{below}{more}"
-            " ORDER BY r.stream DESC, r.seq DESC) AS fresh"
-        )
-        yield fresh, [stream, *limits, *values]
-        below = " AND r.id < %s" if before is not None else ""
-        yield (
-            f"SELECT id FROM (SELECT r.id FROM {p}_ready r WHERE r.stream = %s AND r.seq <> r.id{below}{more}) AS again",
-            [stream, *limits, *values],
         )
 
-    def _of_streams(self, which: Filter) -> tuple[list[str], list[Any]]:
+    # ------------------------------------------------------------------ where ids come from
+
+    def _sources(self, which: Filter, most: int, *, before: int | None) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Yield statements that select *most* ids each, the highest; together they hold every match once."""
+        p = self._sql.prefix
+        low, high = self._bounds(which, before)
+        lead = self._lead(which)
+        if lead is not None and self._leads(lead, which):
+            table, job, column, value = lead
+            clauses, values = self._residual(which, job, but=column)
+            for status_clauses, status_values in (self._in_streams(which, job), self._in_status(which, job)):
+                clauses, values = [*clauses, *status_clauses], [*values, *status_values]
+            # An equality would leave the order to the primary key, down which the planner likes to walk until it meets one.
+            clauses = [f"t.{column} >= %s AND t.{column} <= %s", *clauses]
+            statement = self._ordered(f"{p}_{table} t", clauses, job, first=f"t.{column} DESC, ")
+            yield statement, (value, value, *values, low, high, most)
+        elif not (which.statuses or which.queue or which.task):
+            clauses, values = self._residual(which, "t.id")
+            yield self._ordered(f"{p}_job t", clauses, "t.id"), (*values, low, high, most)
+        else:
+            for status in which.statuses or tuple(Status):
+                for table, clause, given, order in self._places(status):
+                    clauses, values = self._residual(which, "t.id", table)
+                    inner = self._ordered(f"{p}_{table} t", ["t.stream = w.stream", clause, *clauses], order)
+                    yield (
+                        (
+                            f"SELECT found.id FROM unnest(%s::text::integer[]) AS w (stream) CROSS JOIN LATERAL ({inner})"
+                            f" AS found {_ANY}"
+                        ),
+                        (self._matching(which), *given, *values, low, high, most, most),
+                    )
+
+    @staticmethod
+    def _ordered(table: str, clauses: Sequence[str], order: str, *, first: str = "") -> str:
+        where = " AND ".join([*clauses, f"{order} >= %s AND {order} < %s"])
+        return f"SELECT {order} AS id FROM {table} WHERE {where} ORDER BY {first}{order} DESC LIMIT %s"
+
+    @staticmethod
+    def _places(status: Status) -> Iterator[tuple[str, str, list[Any], str]]:
+        """Yield the table, the clause and the order by which a status is found in a stream."""
+        if status is Status.RUNNING:
+            yield "running", "true", [], "t.id"
+        elif status is Status.PENDING:
+            # New jobs, whose place is their id, and those that became available again.
+            yield "ready", "t.seq = t.id", [], "t.seq"
+            yield "ready", "t.seq <> t.id", [], "t.id"
+        elif status in FINISHED:
+            yield "done", "t.status = %s", [status.value], "t.id"
+        else:
+            yield "timer", "t.retrying" if status is Status.RETRYING else "NOT t.retrying", [], "t.id"
+
+    def _bounds(self, which: Filter, before: int | None) -> tuple[int, int]:
+        """Return the lowest id that may match, and the first above the highest."""
+        low, high = 0, _END if before is None else before
+        if which.created_after is not None:
+            low = self._since(which.created_after - SLACK)
+        if which.created_before is not None:
+            high = min(high, self._since(which.created_before + SLACK))
+        return low, high
+
+    def _since(self, at: float) -> int:
+        row = self._connection.execute(self._sql.since, (at,)).fetchone()
+        return row[0] if row else 0
+
+    @staticmethod
+    def _lead(which: Filter) -> tuple[str, str, str, Any] | None:
+        """Return the table, the name of the id, the column and the value of an index that has what is asked for."""
+        if which.batch is not None:
+            return "job", "t.id", "batch_id", which.batch
+        if which.origin is not None:
+            return "job", "t.id", "origin", which.origin
+        if which.tag is not None:
+            return "tag", "t.job_id", "tag", which.tag
+        return None
+
+    def _leads(self, lead: tuple[str, str, str, Any], which: Filter) -> bool:
+        """Whether fewer jobs are to be expected on the way through the lead than through the statuses."""
+        if not which.statuses:
+            return True
+        table, _, column, value = lead
+        few = (
+            f"SELECT count(*) FROM (SELECT FROM {self._sql.prefix}_{table} WHERE {column} = %s LIMIT {FEW + 1}) AS few"
+        )
+        row = self._connection.execute(few, (value,)).fetchone()
+        if row is not None and row[0] <= FEW:
+            return True
+        counted = self._counted(which)
+        return counted > FEW and 2 * counted >= self._counted(msgspec.structs.replace(which, statuses=()))
+
+    # ------------------------------------------------------------------ what is tried job by job
+
+    def _in_streams(self, which: Filter, job: str) -> tuple[list[str], list[Any]]:
         if which.queue is None and which.task is None:
             return [], []
-        return ["stream = ANY (%s::integer[])"], [self._matching(which)]
+        clause = f"(SELECT x.stream FROM {self._sql.prefix}_job x WHERE x.id = {job}) = ANY (%s::text::integer[])"
+        return [clause], [self._matching(which)]
 
-    def _select(
-        self, table: str, which: Filter, clauses: list[str], values: list[Any], before: int | None
-    ) -> tuple[str, list[Any]]:
-        if before is not None:
-            clauses, values = [*clauses, "t.id < %s"], [*values, before]
-        residual, more = self._residual(which, "t.id")
-        where = " AND ".join([*clauses, *residual])
-        return f"SELECT t.id FROM {table} t" + (f" WHERE {where}" if where else ""), [*values, *more]
-
-    def _residual(self, which: Filter, job: str) -> tuple[list[str], list[Any]]:
-        """Return the clauses that no counter answers; *job* is the candidate's id."""
+    def _in_status(self, which: Filter, job: str) -> tuple[list[str], list[Any]]:
+        if not which.statuses:
+            return [], []
         p = self._sql.prefix
         clauses: list[str] = []
         values: list[Any] = []
-        if which.tag is not None:
+        for status in which.statuses:
+            for table, clause, given, _ in self._places(status):
+                place = clause.replace("t.", "x.")
+                mine = "x.seq = y.id" if place == "x.seq = x.id" else "x.id = y.id"
+                clauses.append(
+                    f"EXISTS (SELECT FROM {p}_job y JOIN {p}_{table} x ON x.stream = y.stream AND {mine}"
+                    f" WHERE y.id = {job} AND {place})"
+                )
+                values.extend(given)
+        return [f"({' OR '.join(clauses)})"], values
+
+    def _residual(self, which: Filter, job: str, table: str = "", *, but: str = "") -> tuple[list[str], list[Any]]:
+        """Return the clauses that no counter answers, without that on the column *but*.
+
+        *job* is the candidate's id; *table* is where it is, if that is known.
+        """
+        p = self._sql.prefix
+        clauses: list[str] = []
+        values: list[Any] = []
+        if which.tag is not None and but != "tag":
             clauses.append(f"EXISTS (SELECT FROM {p}_tag x WHERE x.tag = %s AND x.job_id = {job})")
             values.append(which.tag)
         for column, sign, value in (
@@ -141,26 +216,32 @@ class Reader:
             ("created_at", ">=", which.created_after),
             ("created_at", "<", which.created_before),
         ):
-            if value is not None:
+            if value is not None and column != but:
                 clauses.append(f"EXISTS (SELECT FROM {p}_job x WHERE x.id = {job} AND x.{column} {sign} %s)")
                 values.append(value)
         for column, sign, limit in (("worker", "=", which.worker), ("started_at", "<", which.started_before)):
             if limit is not None:
-                clauses.append(f"({self._last(column, job)}) {sign} %s")
+                clauses.append(f"({self._last(column, job, table)}) {sign} %s")
                 values.append(limit)
         if which.error is not None:
             # A message may hold the escape of U+0000, which is JSON but no text of PostgreSQL's: it refuses all of the value for it.
-            last = f"replace(({self._last('error', job, 'x.error IS NOT NULL')})::text, '\\u0000', '\\ufffd')::json"
+            last = f"replace(({self._last('error', job, table)})::text, '\\u0000', '\\ufffd')::json"
             clauses.append(f"{last} ->> 'type' = %s")
             values.append(which.error)
         return clauses, values
 
-    def _last(self, column: str, job: str, where: str = "true") -> str:
-        """Return an expression for *column* of a job's last attempt that fits *where*."""
+    def _last(self, column: str, job: str, table: str) -> str:
+        """Return an expression for *column* of a job's last attempt that has one."""
         p = self._sql.prefix
-        running = "NULL" if column == "error" else f"(SELECT x.{column} FROM {p}_running x WHERE x.id = {job})"
-        return (
-            f"coalesce((SELECT x.{column} FROM {p}_done x JOIN {p}_job y ON y.id = {job} AND x.stream = y.stream"
-            f" AND x.status IN ('completed', 'dead', 'cancelled') AND x.id = y.id), {running},"
-            f" (SELECT x.{column} FROM {p}_attempt x WHERE x.job_id = {job} AND {where} ORDER BY x.number DESC LIMIT 1))"
-        )
+        places = {
+            "done": f"SELECT x.{column} FROM {p}_job y JOIN {p}_done x ON x.stream = y.stream AND x.id = y.id"
+            f" AND x.status IN ('completed', 'dead', 'cancelled') WHERE y.id = {job}",
+            "running": f"SELECT x.{column} FROM {p}_running x WHERE x.id = {job}",
+        }
+        if column == "error":
+            del places["running"]
+        if table:
+            places = {name: f"SELECT t.{column}" for name in places if name == table}
+        where = " AND x.error IS NOT NULL" if column == "error" else ""
+        attempts = f"SELECT x.{column} FROM {p}_attempt x WHERE x.job_id = {job}{where} ORDER BY x.number DESC LIMIT 1"
+        return f"coalesce({', '.join(f'({place})' for place in [*places.values(), attempts])})"

@@ -51,9 +51,9 @@ SELECT j.id, s.task, s.queue,
 FROM {p}_job j
 JOIN {p}_stream s ON s.id = j.stream
 LEFT JOIN {p}_ready r ON r.stream = j.stream AND r.seq = j.id
-LEFT JOIN {p}_ready a ON a.id = j.id AND a.seq <> a.id
+LEFT JOIN {p}_ready a ON a.stream = j.stream AND a.id = j.id AND a.seq <> a.id
 LEFT JOIN {p}_running u ON u.id = j.id
-LEFT JOIN {p}_timer t ON t.id = j.id
+LEFT JOIN {p}_timer t ON t.stream = j.stream AND t.retrying IN (false, true) AND t.id = j.id
 LEFT JOIN {p}_done d ON d.stream = j.stream AND d.status IN ('completed', 'dead', 'cancelled') AND d.id = j.id
 """
 
@@ -98,7 +98,8 @@ _STATEMENTS = {
     "record_by_id": _RECORD + "WHERE j.id = %s",
     # In the order of the ids; OFFSET 0 keeps the planner from joining first.
     "records": _RECORD + "WHERE j.id = ANY (%s::text::bigint[]) ORDER BY j.id DESC",
-    "record_by_key": _RECORD + "WHERE j.idempotency_key = %s ORDER BY j.id DESC LIMIT 1",
+    # The sum keeps the planner from walking down the primary key until it meets the key.
+    "record_by_key": _RECORD + "WHERE j.id = (SELECT max(k.id + 0) FROM {p}_job k WHERE k.idempotency_key = %s)",
     "beat": """INSERT INTO {p}_worker AS w (id, beat_at, lost_after, status, card)
                VALUES (%s, {p}_now_v1(), %s, %s, %s::text::json)
                ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, lost_after = excluded.lost_after,
@@ -136,6 +137,7 @@ _STATEMENTS = {
                   WHERE j.id = %s AND d.outcome IS NOT NULL
                   ORDER BY 1""",
     "streams": "SELECT id, queue, task FROM {p}_stream",
+    "since": "SELECT {p}_since_v1(%s)",
     # The first place of each stream that has a job is the oldest of it.
     "oldest": """SELECT min(head.since)
                  FROM {p}_stream s CROSS JOIN LATERAL (

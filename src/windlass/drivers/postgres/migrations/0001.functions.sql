@@ -212,13 +212,14 @@ BEGIN
             RETURNING stream, seq, run_at, NULL::double precision AS started_at, NULL AS worker INTO r;
             IF NOT FOUND THEN
                 DELETE FROM {p}_ready
-                WHERE id = m.id AND seq <> id AND coalesce(attempt, 0) = m.attempt AND coalesce(failures, 0) = m.failures
+                WHERE stream = (SELECT stream FROM {p}_job WHERE id = m.id) AND id = m.id AND seq <> id
+                  AND coalesce(attempt, 0) = m.attempt AND coalesce(failures, 0) = m.failures
                 RETURNING stream, seq, run_at, NULL::double precision AS started_at, NULL AS worker INTO r;
             END IF;
             v_stream := r.stream;
         ELSIF m.was IN ('scheduled', 'retrying') THEN
             DELETE FROM {p}_timer
-            WHERE id = m.id AND retrying = (m.was = 'retrying')
+            WHERE stream = (SELECT stream FROM {p}_job WHERE id = m.id) AND retrying = (m.was = 'retrying') AND id = m.id
               AND coalesce(attempt, 0) = m.attempt AND coalesce(failures, 0) = m.failures
             RETURNING stream, NULL::bigint AS seq, run_at, NULL::double precision AS started_at, NULL AS worker INTO r;
             v_stream := r.stream;
@@ -393,10 +394,10 @@ DECLARE
 BEGIN
     PERFORM pg_current_xact_id();
     WITH due AS MATERIALIZED (
-        SELECT t.id FROM {p}_timer t WHERE t.run_at > a_above AND t.run_at <= a_now
+        SELECT t.ctid AS place FROM {p}_timer t WHERE t.run_at > a_above AND t.run_at <= a_now
         ORDER BY t.run_at, t.id LIMIT 1000 FOR UPDATE SKIP LOCKED
     ), gone AS (
-        DELETE FROM {p}_timer t USING due d WHERE t.id = d.id
+        DELETE FROM {p}_timer t USING due d WHERE t.ctid = d.place
         RETURNING t.id, t.run_at, t.stream, t.attempt, t.failures, t.crashes, t.retrying
     ), sorted AS MATERIALIZED (
         SELECT * FROM gone ORDER BY run_at, id
@@ -413,6 +414,27 @@ BEGIN
     RETURN v_count;
 END $$;
 
+-- The first job that was created at or after an instant, found by halving: ids grow with the time, within the seconds that
+-- callers allow for.
+CREATE FUNCTION {p}_since_v1(a_at double precision) RETURNS bigint LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    v_low bigint := 0;
+    v_high bigint;
+    v_id bigint;
+    v_at double precision;
+BEGIN
+    SELECT id + 1 INTO v_high FROM {p}_job ORDER BY id DESC LIMIT 1;
+    WHILE v_low < v_high LOOP
+        SELECT id, created_at INTO v_id, v_at FROM {p}_job WHERE id >= (v_low + v_high) / 2 ORDER BY id LIMIT 1;
+        IF v_at < a_at THEN
+            v_low := v_id + 1;
+        ELSE
+            v_high := (v_low + v_high) / 2;
+        END IF;
+    END LOOP;
+    RETURN coalesce(v_high, 0);
+END $$;
 
 -- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, and brings signals. Each of these sees
 -- what the one before has done. A turn with nothing to do writes nothing.

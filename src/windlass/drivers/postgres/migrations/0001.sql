@@ -42,7 +42,8 @@ CREATE TABLE {p}_job (
     meta json,
     idempotency_key text
 );
-CREATE INDEX {n}_job_origin ON {p}_job (origin) WHERE origin IS NOT NULL;
+CREATE INDEX {n}_job_origin ON {p}_job (origin, id) WHERE origin IS NOT NULL;
+CREATE INDEX {n}_job_batch ON {p}_job (batch_id, id) WHERE batch_id IS NOT NULL;
 CREATE INDEX {n}_job_key ON {p}_job (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE {p}_tag (
@@ -64,17 +65,18 @@ CREATE TABLE {p}_ready (
     PRIMARY KEY (stream, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000, vacuum_truncate = false);
-CREATE INDEX {n}_ready_again ON {p}_ready (id) WHERE seq <> id;
+CREATE INDEX {n}_ready_again ON {p}_ready (stream, id) WHERE seq <> id;
 
 -- scheduled and retrying
 CREATE TABLE {p}_timer (
-    id bigint PRIMARY KEY,
+    id bigint NOT NULL,
     run_at double precision NOT NULL,
     stream integer NOT NULL,
     attempt integer,
     failures integer,
     crashes integer,
-    retrying boolean NOT NULL
+    retrying boolean NOT NULL,
+    PRIMARY KEY (stream, retrying, id)      -- as that of done
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000, vacuum_truncate = false);
 CREATE INDEX {n}_timer_due ON {p}_timer (run_at, id);

@@ -1,0 +1,302 @@
+"""Servers restart, networks break and others hold locks while jobs flow: workers go on by themselves."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.chaos.ledger import assert_calm, assert_finished
+from tests.waiting import until
+from windlass import ConnectionLostError, Outcome, Status, Windlass
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from tests.chaos.fleet import Fleet
+    from tests.chaos.traffic import Traffic
+    from tests.servers.postgres import Postgres
+    from tests.servers.proxy import Proxy
+
+    NewFleet = Callable[..., Fleet]
+    NewApp = Callable[..., Windlass]
+    NewTraffic = Callable[[Windlass], Traffic]
+
+RESUMED = 10.0
+"""Seconds within which workers take up their work when the server is back."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+def resumes(app: Windlass) -> None:
+    """Wait until a job that is enqueued now is done; what waits before it does not count."""
+
+    def enqueued() -> int:
+        with suppress(ConnectionLostError):  # by a connection that has broken without our knowing
+            return app.enqueue("in_thread", {"length": 0}, priority=100).id
+        return 0
+
+    deadline = time.monotonic() + RESUMED
+    job = until(enqueued, timeout=RESUMED)
+    until(lambda: app.get(job).status is Status.COMPLETED, timeout=deadline - time.monotonic())
+
+
+def drained(app: Windlass) -> None:
+    until(lambda: (s := app.stats()).pending + s.running + s.scheduled + s.retrying == 0, timeout=60, every=0.1)
+
+
+def finish(app: Windlass, url: str, fleet: Fleet, traffic: Traffic, *, once: bool = True) -> dict[Outcome, int]:
+    """Check all that must be true in the end, of workers that were never replaced."""
+    acknowledged = traffic.stop()
+    drained(app)
+    assert fleet.all_alive
+    outcomes = assert_finished(app, url, acknowledged, fleet.notes(), once=once)
+    assert_calm(fleet.said)
+    print(f"{len(acknowledged)} acknowledged, {traffic.lost} enqueues lost, {outcomes}")  # noqa: T201
+    return outcomes
+
+
+def test_the_server_restarts_in_every_way(
+    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+) -> None:
+    server = new_postgres()
+    app = new_app(server.url())
+    app.stats()
+    fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
+    resumes(app)
+    jobs = traffic(app)
+    for stop in (lambda: server.stop("fast"), lambda: server.stop("immediate"), server.kill):
+        jobs.flows()
+        stop()
+        lost = jobs.lost
+        until(lambda lost=lost: jobs.lost > lost + 5)
+        server.start()
+        resumes(app)
+    jobs.flows()
+    assert jobs.lost
+    finish(app, server.url(), fleet, jobs)
+
+
+def test_all_backends_are_terminated_again_and_again(  # noqa: PLR0917 - fixtures
+    new_postgres: Callable[..., Postgres],
+    new_fleet: NewFleet,
+    new_app: NewApp,
+    traffic: NewTraffic,
+    dice: random.Random,
+    size: float,
+) -> None:
+    """Claims, settlements and enqueues lose their answers at any moment; nothing runs twice for that."""
+    server = new_postgres()
+    app = new_app(server.url(), durability="relaxed")
+    app.stats()
+    fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
+    resumes(app)
+    jobs = traffic(app)
+    rounds = int(40 * size)
+    ended = 0
+    with psycopg.connect(server.url(), autocommit=True, application_name="chaos") as connection:
+        for _ in range(rounds):
+            jobs.flows(dice.randrange(1, 20))
+            row = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'windlass'"
+            ).fetchone()
+            assert row is not None
+            ended += row[0]
+    print(f"{ended} backends ended")  # noqa: T201
+    assert ended > rounds
+    resumes(app)
+    finish(app, server.url(), fleet, jobs)
+
+
+@pytest.mark.parametrize("fault", ["both", "replies", "old", "drop", "refuse"])
+def test_the_network_fails(  # noqa: PLR0917 - fixtures
+    fault: str,
+    new_postgres: Callable[..., Postgres],
+    new_proxy: Callable[[int], Proxy],
+    new_fleet: NewFleet,
+    new_app: NewApp,
+    traffic: NewTraffic,
+) -> None:
+    server = new_postgres()
+    proxy = new_proxy(server.port)
+    app = new_app(server.url())
+    app.stats()
+    fleet = new_fleet(proxy.through(server.url()), 2, CHAOS_LOST_AFTER=45)
+    resumes(app)
+    jobs = traffic(app)
+    jobs.flows()
+    match fault:
+        case "both" | "replies":
+            proxy.freeze("both" if fault == "both" else "replies")
+            until(lambda: fleet.said.count("pump: the store is away") == 2, timeout=30)
+            proxy.thaw()
+        case "old":  # as after a failover: what was connected hears nothing any more, and must find out
+            proxy.freeze(new="work")
+        case "drop":
+            before = proxy.counts.resets
+            proxy.drop_replies(times=20)
+            until(lambda: proxy.counts.resets == before + 20, timeout=30)
+        case "refuse":
+            proxy.refuse()
+            proxy.reset()
+            until(lambda: fleet.said.count("pump: the store is away") == 2, timeout=30)
+            jobs.flows()
+            proxy.thaw()
+    resumes(app)
+    finish(app, server.url(), fleet, jobs)
+
+
+def test_somebody_else_takes_every_connection(
+    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+) -> None:
+    """Workers go on with what they have; who comes late is told why, and gets in when there is room."""
+    server = new_postgres(max_connections=40, superuser_reserved_connections=0)
+    app = new_app(server.url())
+    app.stats()
+    fleet = new_fleet(server.url(), 2)
+    resumes(app)
+    jobs = traffic(app)
+    jobs.flows()
+    with ExitStack() as taken:
+        while True:
+            try:
+                taken.enter_context(psycopg.connect(server.url()))
+            except psycopg.OperationalError:
+                break
+        newcomer = new_app(server.url())
+        with pytest.raises(ConnectionLostError, match="too many clients"):
+            newcomer.stats()
+        late = fleet.start()
+        assert late.wait(20) != 0
+        assert fleet.said.count("too many clients") == 1
+        fleet.running.remove(late)
+        # A busy worker's turns have their connection nearly always in use: the heart must not starve for that.
+        jobs.flows(500)
+        resumes(app)
+    assert newcomer.stats().completed
+    fleet.start()
+    until(lambda: sum(worker.status == "running" for worker in newcomer.driver.workers()) == 3)
+    resumes(newcomer)
+    finish(newcomer, server.url(), fleet, jobs)
+
+
+def test_a_standby_takes_over(
+    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+) -> None:
+    """Of a URL with two hosts the one that writes is found, also when it has changed."""
+    first = new_postgres(synchronous_standby_names="*")
+    second = first.standby(synchronous_standby_names="")
+    with second:
+        url = (
+            f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/postgres"
+            "?target_session_attrs=read-write"
+        )
+        app = new_app(url)
+        app.stats()
+        fleet = new_fleet(url, 2, CHAOS_LOST_AFTER=15)
+        resumes(app)
+        jobs = traffic(app)
+        jobs.flows()
+        first.kill()
+        lost = jobs.lost
+        until(lambda: jobs.lost > lost + 5)
+        second.promote()
+        resumes(app)
+        jobs.flows()
+        finish(app, second.url(), fleet, jobs)
+
+
+def test_a_server_that_becomes_read_only_is_left(
+    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+) -> None:
+    """Its sessions live on when it is demoted in place; they are of no use any more."""
+    first = new_postgres(synchronous_standby_names="*")
+    second = first.standby(synchronous_standby_names="")
+    with second:
+        url = (
+            f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/postgres"
+            "?target_session_attrs=read-write"
+        )
+        app = new_app(url)
+        app.stats()
+        fleet = new_fleet(url, 2, CHAOS_LOST_AFTER=15)
+        resumes(app)
+        jobs = traffic(app)
+        jobs.flows()
+        first.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        first.execute("SELECT pg_reload_conf()")
+        lost = jobs.lost
+        until(lambda: jobs.lost > lost + 5)
+        (place,) = first.execute("SELECT pg_current_wal_flush_lsn()")[0]
+        until(lambda: second.execute(f"SELECT pg_last_wal_replay_lsn() >= '{place}'") == [(True,)])
+        second.promote()
+        resumes(app)
+        jobs.flows()
+        finish(app, second.url(), fleet, jobs)
+
+
+def test_transactions_of_others_stay_open(
+    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+) -> None:
+    """Readers, writers, and one with a job of its own: the rest flows on, and that job appears with its commit."""
+    server = new_postgres()
+    app = new_app(server.url())
+    app.stats()
+    fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
+    resumes(app)
+    jobs = traffic(app)
+    server.execute("CREATE TABLE theirs (id int)")
+    with psycopg.connect(server.url()) as reader, psycopg.connect(server.url()) as writer:
+        with psycopg.connect(server.url()) as enqueuer:
+            reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            reader.execute("SELECT count(*) FROM windlass_ready")
+            writer.execute("INSERT INTO theirs VALUES (1)")
+            own = [app.enqueue("in_thread", {"length": 0}, connection=enqueuer).id for _ in range(5)]
+            jobs.flows(300)
+            resumes(app)
+            assert not set(own) & {line["job"] for line in fleet.notes()}
+            enqueuer.rollback()
+            own = [app.enqueue("in_thread", {"length": 0}, connection=enqueuer).id for _ in range(5)]
+            jobs.flows(200)
+            resumes(app)
+            assert not set(own) & {line["job"] for line in fleet.notes()}
+            enqueuer.commit()
+        until(lambda: set(own) <= {line["job"] for line in fleet.notes()}, timeout=RESUMED)
+        jobs.acknowledged += own
+        finish(app, server.url(), fleet, jobs)
+
+
+def test_a_table_is_locked_for_longer_than_patience(
+    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+) -> None:
+    """Statements that are given up are taken back: they do not pile up, and nothing is done for nobody in the end."""
+    server = new_postgres()
+    app = new_app(server.url())
+    app.stats()
+    fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=45)
+    resumes(app)
+    jobs = traffic(app)
+    jobs.flows(200)
+    with psycopg.connect(server.url()) as connection:
+        connection.execute("LOCK TABLE windlass_running IN ACCESS EXCLUSIVE MODE")
+        seen: set[int] = set()
+
+        def given_up() -> bool:
+            seen.update(now := _waiting(server))
+            return len(seen) >= 8 and len(now) < 8
+
+        until(given_up, timeout=30)
+    resumes(app)
+    finish(app, server.url(), fleet, jobs)
+
+
+def _waiting(server: Postgres) -> set[int]:
+    """Return the backends of ours that wait for a lock."""
+    rows = server.execute(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'windlass' AND wait_event_type = 'Lock'"
+    )
+    return {row[0] for row in rows}
