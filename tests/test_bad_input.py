@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.waiting import until
 from windlass import Context, Delays, Discard, Exponential, Fixed, Linear, Retry, Snooze, Windlass
 from windlass.errors import (
     ConfigurationError,
+    ConnectionLostError,
     DuplicateTaskError,
     JobNotFoundError,
     JobStateError,
@@ -113,8 +115,8 @@ def test_a_duration_of_the_wrong_kind_is_a_type_error(given: dict[str, Any]) -> 
         ("sqlite:///jobs.db?mode=ro", ConfigurationError, "options"),
         ("", ConfigurationError, "url"),
         (5, ConfigurationError, "url"),
-        ("postgresql://localhost/x", NotYetError, "postgresql"),
-        ("postgres://localhost/x", NotYetError, "postgres"),
+        ("postgresql://localhost/x?nonsense=1", ConfigurationError, "nonsense"),
+        ("postgres://[::1/x", ConfigurationError, "postgres"),
         ("redis://localhost", NotYetError, "redis"),
         ("rediss://localhost", NotYetError, "rediss"),
         ("valkey://localhost", NotYetError, "valkey"),
@@ -127,10 +129,28 @@ def test_a_store_that_is_not_known_or_not_built_is_said(url: Any, error: type[Ex
     _refused(lambda: Windlass(url), error, says)
 
 
-def test_a_password_is_not_shown() -> None:
-    """Neither by the ``repr`` nor by the error of a store that is not built."""
-    with pytest.raises(NotYetError) as caught:
-        Windlass("postgresql://me:secret@host/db")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:secret@host/db",
+        "postgresql://me:secret@host/db?nonsense=1",
+        "postgresql://me:secret@[::1/db",
+        "postgresql://me:secret%zz@host/db",
+        "postgresql://me:secret%00@host/db",
+    ],
+)
+def test_a_password_is_not_shown(url: str) -> None:
+    """Not even where libpq quotes all of the URL that it does not understand."""
+    with pytest.raises((NotYetError, ConfigurationError)) as caught:
+        Windlass(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_not_shown_when_the_server_is_away(free_port: int) -> None:
+    with Windlass(f"postgresql://me:secret@localhost:{free_port}/db") as app:
+        assert "secret" not in repr(app)
+        with pytest.raises(ConnectionLostError) as caught:
+            app.enqueue("work")
     assert "secret" not in str(caught.value)
 
 
@@ -565,3 +585,100 @@ def test_a_number_that_json_does_not_have_is_refused(number: float) -> None:
         with pytest.raises(PayloadError, match="not a JSON number"):
             take.enqueue(argument)
     assert take.enqueue([None, 1.5, {"null": None}]).payload == {"value": [None, 1.5, {"null": None}]}
+
+
+# ---------------------------------------------------------------------- text, on every store
+
+
+NUL, SURROGATE = "a\0b", "a\ud800b"
+odd_text = pytest.mark.parametrize("text", [NUL, SURROGATE], ids=["NUL", "surrogate"])
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def each(request: pytest.FixtureRequest) -> Iterator[Windlass]:
+    """An application on each store; PostgreSQL's text cannot hold U+0000, and neither can be told from outside."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else f"{request.param}://"
+    with Windlass(url, backoff=0) as app:
+        app.register("keep", lambda value: value, raw=True)
+        yield app
+
+
+@odd_text
+def test_a_name_that_no_store_could_hold_is_refused_alike_on_every_store(each: Windlass, text: str) -> None:
+    """When it is given, so that nothing is stored, and when it is asked for."""
+    for call, name in (
+        (lambda: each.enqueue("keep", 1, tags=[text]), "tag"),
+        (lambda: each.enqueue("keep", 1, origin=text), "origin"),
+        (lambda: each.enqueue("keep", 1, queue=text), "queue"),
+        (lambda: each.enqueue(text, 1), "task"),
+        (lambda: each.pause(queue=text), "queue"),
+        (lambda: each.resume(task=text), "task"),
+        (lambda: each.claim(text), "queue"),
+        (lambda: each.claim(tasks=[text]), "task"),
+        (lambda: each.throughput(queue=text), "queue"),
+        (lambda: each.worker(queues=[text]), "queue"),
+        *((lambda f=f: each.jobs(**{f: text}), f) for f in ("queue", "task", "tag", "origin", "worker", "error")),
+        *((lambda f=f: each.count(**{f: text}), f) for f in ("queue", "task", "tag", "origin", "worker", "error")),
+        (lambda: each.cancel_many(tag=text), "tag"),
+    ):
+        _refused(call, ConfigurationError, name)
+    _refused(lambda: each.get(key=text), JobNotFoundError, "no job")
+    assert each.count() == 0
+
+
+def test_a_nul_inside_json_comes_back_from_every_store(each: Windlass) -> None:
+    """One by one, in bulk, as a result, in meta, and in the message of an error that is then searched for."""
+    one = each.enqueue("keep", {NUL: [NUL]}, meta={NUL: NUL}, tags=["x"])
+    many = each.enqueue_many([each.tasks["keep"].job(NUL) for _ in range(500)])
+    each.register("fail", _fail_with_nul)
+    dead = each.enqueue("fail", max_attempts=2)
+    assert each.get(one.id).payload == {NUL: [NUL]}
+    assert each.get(one.id).meta == {NUL: NUL}
+    assert each.get(many[-1].id).payload == NUL
+    with each.worker(concurrency=2):
+        until(lambda: each.get(dead.id).finished_at and each.count(status="completed") == 501)
+    assert each.get(many[0].id).result == NUL
+    found = each.get(dead.id)
+    assert found.error is not None
+    assert found.error.message == f"{NUL} and \\u0000"
+    assert [job.id for job in each.jobs(error="ValueError")] == [dead.id]
+    assert len(found.history()) == 2
+
+
+def _fail_with_nul() -> None:
+    raise ValueError(f"{NUL} and \\u0000")
+
+
+def test_half_a_surrogate_pair_inside_json_is_refused_by_every_store(each: Windlass) -> None:
+    for call in (
+        lambda: each.enqueue("keep", SURROGATE),
+        lambda: each.enqueue("keep", {SURROGATE: 1}),
+        lambda: each.enqueue("keep", 1, meta={"key": SURROGATE}),
+        lambda: each.enqueue_many([each.tasks["keep"].job(1), each.tasks["keep"].job(SURROGATE)]),
+    ):
+        _refused(call, PayloadError, "JSON")
+    assert each.count() == 0
+
+
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**30, -1, 0])
+def test_a_number_that_no_job_has_is_not_found_on_every_store(each: Windlass, number: int) -> None:
+    for call in (each.get, each.cancel, each.retry, each.delete, each.run_now, each.why):
+        _refused(lambda call=call: call(number), JobNotFoundError)  # type: ignore[misc]
+    assert each.cancel_many(ids=[number]).ids == []
+    assert list(each.jobs(batch=number)) == []
+    assert each.history(number) == []
+
+
+def test_what_is_big_fits_or_is_refused_alike_on_every_store(each: Windlass) -> None:
+    """Names of 200 characters that need three bytes each, ten thousand tags, payloads up to the limit."""
+    wide = "€" * 200
+    assert each.get(each.enqueue("keep", 1, tags=[wide], origin=wide, queue=wide).id).tags == (wide,)
+    assert each.count(tag=wide) == 1
+    tags = tuple(f"tag {number}" for number in range(10_000))
+    assert each.get(each.enqueue("keep", 1, tags=tags).id).tags == tags
+    largest = "x" * ((1 << 20) - 2)
+    assert each.get(each.enqueue("keep", largest).id).payload == largest
+    assert each.get(each.enqueue("keep", "\0" * 170_000).id).payload == "\0" * 170_000
+    _refused(lambda: each.enqueue("keep", largest + "x"), PayloadError, "1,048,577")
+    _refused(lambda: each.enqueue("keep", 1, tags=["x" * 201]), ConfigurationError, "tag", "200")
+    assert each.count() == 4

@@ -51,7 +51,7 @@ class Windlass(Client):
 
     Args:
         url: the store: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` (private, in memory),
-            ``memory://``. Default: ``WINDLASS_URL``, else ``sqlite:///windlass.db``.
+            ``postgresql://…``, ``memory://``. Default: ``WINDLASS_URL``, else ``sqlite:///windlass.db``.
         max_attempts: total tries of a job before it is dead.
         max_crashes: attempts a job may lose with their worker before it is dead.
         backoff: how long to wait before a failed job is tried again.

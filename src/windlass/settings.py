@@ -144,12 +144,9 @@ def _prefix(name: str, value: Any) -> str:
     return value
 
 
-def _schema(name: str, value: Any) -> str:
-    if (
-        not isinstance(value, str)
-        or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,62}", value)
-        or value.startswith("pg_")
-    ):
+def check_schema(name: str, value: Any) -> str:
+    """Check the name of a schema: it stands in statements and function bodies, quoted but not escaped."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value) or value.startswith("pg_"):
         raise ConfigurationError(f"{name} must be at most 63 letters, digits and _, not starting with pg_: {value!r}")
     return value
 
@@ -193,7 +190,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue": check_name,
     "retention": _retention,
     "prefix": _prefix,
-    "schema": _schema,
+    "schema": check_schema,
     "listen_url": _url,
     "idle": _choice("normal", "quiet"),
     "durability": _choice("full", "relaxed"),

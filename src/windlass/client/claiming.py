@@ -77,5 +77,5 @@ class Claiming(Handle):
         names: list[str] = []
         for name in tasks:
             task = self.find_task(name)
-            names.extend((task.name, *task.aliases) if task is not None else (name,))
+            names.extend((task.name, *task.aliases) if task is not None else (check_name("a task's name", name),))
         return tuple(dict.fromkeys(names))

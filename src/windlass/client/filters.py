@@ -55,8 +55,8 @@ def select(
         )
     texts = {"queue": queue, "task": task, "tag": tag, "origin": origin, "worker": worker, "error": error}
     for name, value in texts.items():
-        if value is not None and not isinstance(value, str):
-            raise ConfigurationError(f"{name} must be text, not {value!r}")
+        if value is not None:
+            check_text(name, value)
     if batch is not None and not whole(batch):
         raise ConfigurationError(f"batch must be a whole number, not {batch!r}")
     return Filter(
@@ -65,13 +65,29 @@ def select(
         task=task,
         tag=tag,
         origin=origin,
-        batch=batch,
+        batch=None if batch is None else check_id(batch),
         worker=worker,
         error=error,
         created_after=None if created_after is None else instant(created_after, name="created_after"),
         created_before=None if created_before is None else instant(created_before, name="created_before"),
         started_before=None if started_before is None else instant(started_before, name="started_before"),
     )
+
+
+def check_text(name: str, value: Any) -> str:
+    """Check that a value is text that every store can compare with: no U+0000, no half of a surrogate pair."""
+    if not isinstance(value, str) or not _storable(value):
+        raise ConfigurationError(f"{name} must be text without U+0000 and lone surrogates, not {value!r}")
+    return value
+
+
+def _storable(value: str) -> bool:
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def known_key(key: Any) -> bool:
+    """Whether a job may have this idempotency key."""
+    return isinstance(key, str) and _storable(key)
 
 
 def whole(value: Any) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from windlass.drivers.base import Finding, Worker
 
-from windlass.client.filters import Filters, check_id, select, whole
+from windlass.client.filters import Filters, check_id, check_text, known_key, select, whole
 from windlass.client.handle import Handle
 
 PAGE = 50
@@ -43,7 +43,10 @@ class Reading(Handle):
         """
         if (job_id is None) == (key is None):
             raise TypeError("get() takes an id or key=, one of them")
-        record = self.driver.get(check_id(job_id)) if key is None else self.driver.by_key(key)
+        if key is None:
+            record = self.driver.get(check_id(job_id))
+        else:
+            record = self.driver.by_key(key) if known_key(key) else None
         if record is None:
             raise JobNotFoundError(job_id if job_id is not None else str(key))
         return self.wrap(record)
@@ -136,6 +139,8 @@ class Reading(Handle):
         if not 1 <= length <= 3600:
             raise ConfigurationError(f"window must be from 1 second to 1 hour, not {window!r}")
         now = self.driver.now()
+        if queue is not None:
+            check_text("queue", queue)
         return Throughput.of(self.driver.rates(now - length, queue), window=length)
 
     athroughput = offload(throughput)

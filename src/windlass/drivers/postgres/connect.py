@@ -108,7 +108,11 @@ class Connector:
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
-            raise ConfigurationError(f"{_hidden(url)!r} is not a PostgreSQL URL: {error}") from error
+            hidden = _hidden(url)
+            # libpq quotes what it does not understand, passwords included.
+            secret = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+            why = str(error).replace(url, hidden).replace(secret, "…") if secret else str(error)
+            raise ConfigurationError(f"{hidden!r} is not a PostgreSQL URL: {why}") from None
         self.conninfo = make_conninfo(**{**_DEFAULTS, **given})
         self.prepare: int | None = 0
         """After how many uses a statement is prepared: at once, or never behind a pooler."""

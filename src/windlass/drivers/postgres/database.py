@@ -29,6 +29,7 @@ from windlass.errors import (
     SchemaError,
     WindlassError,
 )
+from windlass.settings import check_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,7 +118,7 @@ class Database:
         row = connection.execute("SELECT current_schema()").fetchone()
         if row is None or row[0] is None:
             raise ConfigurationError("no schema of this connection's search_path exists; pass schema=…")
-        return Sql(row[0], self._bare)
+        return Sql(check_schema("the schema of this connection's search_path", row[0]), self._bare)
 
     def script(self) -> str:
         """Return the statements of the missing steps; of all, when the server cannot be reached."""

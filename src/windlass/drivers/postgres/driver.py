@@ -177,7 +177,9 @@ class PostgresDriver(Database):
         self._unfolded += changes
         if self._unfolded >= FOLD:
             self._unfolded = 0
-            self._fold()
+            # The jobs are stored: whether this goes well, and whether this role may do it, is another matter.
+            with suppress(StoreError):
+                self._fold()
 
     def _fold(self) -> None:
         with self._clients.lend() as connection:

@@ -220,7 +220,9 @@ class Reader:
                 clauses.append(f"({self._last(column, job, table)}) {sign} %s")
                 values.append(limit)
         if which.error is not None:
-            clauses.append(f"({self._last('error', job, table)}) ->> 'type' = %s")
+            # A message may hold the escape of U+0000, which is JSON but no text of PostgreSQL's: it refuses all of the value for it.
+            last = f"replace(({self._last('error', job, table)})::text, '\\u0000', '\\ufffd')::json"
+            clauses.append(f"{last} ->> 'type' = %s")
             values.append(which.error)
         return clauses, values
 

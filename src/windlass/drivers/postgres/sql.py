@@ -5,10 +5,14 @@ What writes jobs is in the functions of ``migrations/``; here is what reads, and
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from windlass.job import Record, Status
 from windlass.lifecycle import TOTALS
+
+CHANNEL = 63
+"""The longest name that NOTIFY takes."""
 
 COUNTERS = (
     *(s.value for s in Status),
@@ -158,6 +162,8 @@ class Sql:
         self.schema, self.bare = schema, prefix
         self.prefix = f'"{schema}".{prefix}'
         self.channel = f"{schema}.{prefix}"
+        if len(self.channel) > CHANNEL:
+            self.channel = f"{prefix}.{sha256(schema.encode()).hexdigest()[: CHANNEL - 1 - len(prefix)]}"
         for name, statement in _STATEMENTS.items():
             setattr(self, name, " ".join(statement.replace("{p}", self.prefix).split()))
         sums = ", ".join(f"coalesce(sum(c.{name}), 0)::bigint" for name in COUNTERS)
