@@ -1,10 +1,10 @@
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from tests.servers import ports
 from tests.servers.databases import Databases, GivenPostgres, Pool
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
@@ -20,48 +20,65 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return ports.free_port()
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Databases]:
-    """The server that tests share: theirs to make databases in, not to stop. Each test process has its own."""
-    if given := os.environ.get("WINDLASS_TEST_POSTGRES_URL"):
-        yield GivenPostgres(given)
-        return
-    with Postgres("pg18") as server:
-        yield server
+def postgres_pools() -> Iterator[Callable[[str], Pool]]:
+    """Give the databases of a flavour's server, which is started when first asked for; see `postgres_flavour`.
+
+    Tests share the server: it is theirs to make databases in, not to stop. Each test process has its own.
+    """
+    pools: dict[str, Pool] = {}
+    with ExitStack() as started:
+
+        def give(flavour: str) -> Pool:
+            if flavour not in pools:
+                if flavour == "given":
+                    pools[flavour] = Pool(GivenPostgres(os.environ["WINDLASS_TEST_POSTGRES_URL"]))
+                    started.callback(pools[flavour].close)
+                else:  # its databases go with it
+                    pools[flavour] = Pool(started.enter_context(Postgres(flavour)))
+            return pools[flavour]
+
+        yield give
 
 
-@pytest.fixture(scope="session")
-def postgres_pool(postgres_server: Databases) -> Iterator[Pool]:
-    pool = Pool(postgres_server)
-    yield pool
-    if isinstance(postgres_server, GivenPostgres):  # the others go with their server
-        pool.close()
+@pytest.fixture
+def postgres_flavour() -> str:
+    """Whose databases the fixtures below give: to choose, parametrize it or define it in the test module.
+
+    ``pg18`` is the one in the development dependencies, ``pg15`` the system's, ``given`` the one that
+    ``WINDLASS_TEST_POSTGRES_URL`` names: the default where it is set.
+    """
+    return "given" if os.environ.get("WINDLASS_TEST_POSTGRES_URL") else "pg18"
+
+
+@pytest.fixture
+def postgres_server(postgres_pools: Callable[[str], Pool], postgres_flavour: str) -> Databases:
+    """The server that tests share."""
+    return postgres_pools(postgres_flavour).server
+
+
+@pytest.fixture
+def postgres_database(postgres_pools: Callable[[str], Pool], postgres_flavour: str) -> Iterator[Callable[[], str]]:
+    """Give the URL of an empty database that only this test uses, another one with every call."""
+    pool = postgres_pools(postgres_flavour)
+    taken: list[str] = []
+
+    def take() -> str:
+        taken.append(pool.take())
+        return taken[-1]
+
+    yield take
+    for url in taken:
+        pool.give_back(url)
 
 
 @pytest.fixture
 def postgres_url(postgres_database: Callable[[], str]) -> str:
     """The URL of an empty database that only this test uses."""
     return postgres_database()
-
-
-@pytest.fixture
-def postgres_database(postgres_pool: Pool) -> Iterator[Callable[[], str]]:
-    """Give the URL of an empty database that only this test uses, another one with every call."""
-    taken: list[str] = []
-
-    def take() -> str:
-        taken.append(postgres_pool.take())
-        return taken[-1]
-
-    yield take
-    for url in taken:
-        postgres_pool.give_back(url)
 
 
 @pytest.fixture

@@ -92,8 +92,9 @@ def _version(folder: Path) -> str:
 
 
 def _fingerprint(folder: Path) -> str:
-    program = (folder / "postgres").stat()
-    return hashlib.sha256(f"{folder} {program.st_size} {program.st_mtime_ns}".encode()).hexdigest()[:12]
+    """Tell builds apart, wherever they are installed."""
+    with (folder / "postgres").open("rb") as program:
+        return hashlib.file_digest(program, "sha256").hexdigest()[:12]
 
 
 @functools.cache

@@ -46,7 +46,11 @@ class Daemon:
     # -- life
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self if self.running else self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -66,29 +66,29 @@ class Pool:
     """Databases that are used again, empty and under another name."""
 
     def __init__(self, server: Databases) -> None:
-        self._server = server
+        self.server = server
         self._idle: list[str] = []
 
     def take(self) -> str:
         """Return the URL of an empty database."""
-        return self._idle.pop() if self._idle else self._server.create_database()
+        return self._idle.pop() if self._idle else self.server.create_database()
 
     def give_back(self, url: str) -> None:
         """End the sessions in a database that was taken, and empty it."""
         old, new = _ours(database_of(url)), _fresh_name()
-        with psycopg.connect(self._server.url(old), autocommit=True) as connection:
+        with psycopg.connect(self.server.url(old), autocommit=True) as connection:
             until(lambda: not connection.execute(_TERMINATE).fetchall(), every=0.002)
             connection.execute(_EMPTY)
         # Renaming waits in steps of 100 ms for a session to be gone.
-        until(lambda: not self._server.execute(sql.SQL(_SESSIONS).format(old)), every=0.002)
+        until(lambda: not self.server.execute(sql.SQL(_SESSIONS).format(old)), every=0.002)
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-        self._server.execute(rename.format(sql.Identifier(old), sql.Identifier(new)))
-        self._idle.append(self._server.url(new))
+        self.server.execute(rename.format(sql.Identifier(old), sql.Identifier(new)))
+        self._idle.append(self.server.url(new))
 
     def close(self) -> None:
         """Drop what is idle."""
         while self._idle:
-            self._server.drop_database(self._idle.pop())
+            self.server.drop_database(self._idle.pop())
 
 
 _TERMINATE = """

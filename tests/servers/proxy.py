@@ -269,8 +269,8 @@ class Proxy:
         """Pass the end of a stream on."""
         flow.ended = True
         if flow is link.replies and link.dropped:
-            self._end(link, reset=True)
             self._count(resets=1)
+            self._end(link, reset=True)
             return
         with suppress(OSError):  # it is gone already
             flow.target.shutdown(socket.SHUT_WR)

@@ -53,7 +53,7 @@ class Reaper:
     def _close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(30)
 
 
 @functools.cache
@@ -63,6 +63,9 @@ def reaper() -> Reaper:
 
 
 def _alive(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):  # also where there is no /proc
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return False  # nobody has collected it, or ever will
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
