@@ -400,7 +400,7 @@ def test_no_order_of_commits_hides_a_job(postgres_url: str, clock: Time, request
     scene = Scene(postgres_url, clock)
 
     @settings(
-        max_examples=1000 if soak else 60,
+        max_examples=1000 if soak else 40,
         deadline=None,
         database=None,
         derandomize=True,
