@@ -286,8 +286,10 @@ def test_many_late_jobs_do_not_wait_a_full_pass_for_each_handful(scene: Scene) -
 def test_a_claim_that_is_rolled_back_is_found(scene: Scene) -> None:
     """Another worker's transaction took jobs, ours went past them, and the other's came to nothing."""
     other = scene.connect()
-    held = other.execute("SELECT id FROM windlass_claim_v1('x', 5, 5, 9, NULL, (SELECT array_agg(id) FROM windlass_stream),"
-                         " ARRAY[0]::bigint[], ARRAY[0], false, 0)").fetchall()  # fmt: skip
+    held = other.execute(
+        "SELECT c.id FROM unnest(windlass_lease_v1(windlass_lock_v1(5, (SELECT array_agg(id) FROM windlass_stream),"
+        " ARRAY[0]::bigint[], ARRAY[0], false), 'x', 5, 9, NULL, 0)) AS c"
+    ).fetchall()
     ids = [row[0] for row in held]
     assert len(ids) == 5
     scene.turns(2.0)
