@@ -65,7 +65,6 @@ class Pool:
         slots = self._slots
         with slots if slots is not None else contextlib.nullcontext():
             connection = self._take()
-            self._count(1)
             try:
                 with translated():
                     yield connection
@@ -74,7 +73,6 @@ class Pool:
                 raise
             finally:
                 self._give_back(connection)
-                self._count(-1)
 
     def put(self, connection: Connection) -> None:
         """Take over a connection that somebody else has opened."""
@@ -85,8 +83,9 @@ class Pool:
         """Close what is idle now, and what is lent when it comes back."""
         self._closed = True
         if self._pid == os.getpid():
-            while self._idle:
-                self._idle.pop().close()
+            with self._returned:
+                while self._idle:
+                    self._idle.pop().close()
 
     def _take(self) -> Connection:
         if (connection := self._take_idle()) is not None:
@@ -98,13 +97,17 @@ class Pool:
             # The server may have no room for another one: share those there are.
             if (connection := self._await_idle()) is None:
                 raise
+        else:
+            with self._returned:
+                self._lent += 1
         return connection
 
     def _take_idle(self) -> Connection | None:
-        while self._idle:
-            with contextlib.suppress(IndexError):
+        with self._returned:
+            while self._idle:
                 connection = self._idle.pop()
                 if connection.opened > self._connector.silent_at and _alive(connection):
+                    self._lent += 1
                     return connection
                 connection.close()
         return None
@@ -113,26 +116,29 @@ class Pool:
         """Wait a moment for a connection that is lent now."""
         deadline = time.monotonic() + SHARE
         with self._returned:
-            while self._lent > 0 and not self._idle and (left := deadline - time.monotonic()) > 0:
+            while (connection := self._take_idle()) is None:
+                left = deadline - time.monotonic()
+                if self._lent <= 0 or left <= 0:
+                    return None
                 self._returned.wait(left)
-        return self._take_idle()
-
-    def _count(self, change: int) -> None:
-        with self._returned:
-            self._lent += change
-            self._returned.notify()
+        return connection
 
     def _give_back(self, connection: Connection) -> None:
-        if (
-            self._closed
-            or self._pid != os.getpid()
-            or len(self._idle) >= self._kept
-            or connection.closed
-            or connection.pgconn.transaction_status != TransactionStatus.IDLE
-        ):
+        if self._pid != os.getpid():  # lent before a fork
             connection.close()
-        else:
-            self._idle.append(connection)
+            return
+        with self._returned:
+            if (
+                self._closed
+                or len(self._idle) >= self._kept
+                or connection.closed
+                or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            ):
+                connection.close()
+            else:
+                self._idle.append(connection)
+            self._lent -= 1
+            self._returned.notify()
 
 
 def _alive(connection: Connection) -> bool:
