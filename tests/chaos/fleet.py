@@ -31,8 +31,10 @@ class Fleet:
         while len(self.running) < self.size:
             self.start()
 
-    def start(self, **settings: object) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "windlass", "worker", "tests.chaos.application:app", "--concurrency", "8"]
+    def start(
+        self, app: str = "tests.chaos.application:app", *, concurrency: int = 8, **settings: object
+    ) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "windlass", "worker", app, "--concurrency", str(concurrency)]
         environment = {
             **os.environ,
             "CHAOS_FOLDER": str(self.folder),

@@ -117,7 +117,6 @@ def apps(postgres_url: str, proxy: Proxy) -> Iterator[tuple[Windlass, Windlass]]
     direct.close()
 
 
-@pytest.mark.slow
 def test_claims_whose_answer_was_lost_come_back(apps: tuple[Windlass, Windlass], proxy: Proxy) -> None:
     behind, direct = apps
     ran: list[tuple[int, int]] = []
@@ -222,3 +221,27 @@ def test_what_ends_while_the_server_is_away_is_written_when_it_is_back(
         until(lambda: direct.stats().completed == 2, timeout=10)
         assert [direct.get(job.id).attempt for job in jobs] == [1, 1]
     assert refused == []
+
+
+def test_a_worker_that_waits_long_between_its_tries_is_woken_when_the_server_is_back(
+    apps: tuple[Windlass, Windlass], proxy: Proxy
+) -> None:
+    behind, direct = apps
+
+    @behind.task(name="marker")
+    def handler() -> None:
+        pass
+
+    with behind.worker(concurrency=1) as worker:
+        assert worker._parts is not None
+        pump, listener = worker._parts.pump, behind.driver._listener  # type: ignore[attr-defined]
+        until(lambda: listener.hears)
+        proxy.refuse()
+        proxy.reset()
+        until(lambda: pump._backoff.failing and not listener.hears)
+        pump._backoff._failures = 20
+        pump._bell.ring()
+        until(lambda: pump._backoff._failures > 20)  # now it sleeps for 5 to 10 s
+        proxy.thaw()
+        job = direct.enqueue("marker")
+        until(lambda: direct.get(job.id).status is Status.COMPLETED, timeout=4.5)

@@ -64,8 +64,8 @@ CREATE FUNCTION still.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SEL
 @pytest.mark.parametrize(
     ("flavour", "programs"),
     [
-        ("pg18", 60),
-        ("pg15", 30),
+        ("pg18", 40),
+        ("pg15", 20),
         *(pytest.param(f, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]) for f in ("pg18", "pg15")),
     ],
 )

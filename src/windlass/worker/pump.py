@@ -50,6 +50,8 @@ LOOK = 1.0
 SHORT = 0.002
 """Handlers faster than this (on average) are waited for, so that they share a commit."""
 
+SOON = 1.0
+"""Seconds after the first comparison of the leases when they are compared again."""
 HELD = 1_000
 """Leases compared with the store's at once, after an answer was lost."""
 
@@ -288,7 +290,7 @@ class Pump:
             turned = self._driver.exchange(turn)
         except BaseException:
             self._alone.extendleft(starting)
-            self._doubts, self._doubt_at = 2, time.monotonic()
+            self._doubts, self._doubt_at = 3, time.monotonic()
             raise
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
@@ -308,7 +310,7 @@ class Pump:
     def _reconcile(self) -> None:
         """Make up for answers that got lost with the connection: claims that nobody else would give back, and signals.
 
-        Twice: when the store is back the lost turn may still be under way.
+        Three times: when the store is back the lost turn may still be under way.
         """
         if not self._doubts or self._doubt_at > time.monotonic():
             return
@@ -322,7 +324,7 @@ class Pump:
         if len(held) == HELD:  # and perhaps more
             return
         self._doubts -= 1
-        self._doubt_at = time.monotonic() + self._app.settings.lost_after
+        self._doubt_at = time.monotonic() + (SOON if self._doubts > 1 else self._app.settings.lost_after)
         for lease, execution in self.running.items():
             if lease not in held and not execution.context.ended:
                 self._interrupt(execution, Cause.LOST)

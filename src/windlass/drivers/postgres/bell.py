@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 
 from windlass.drivers.postgres.connect import translated
-from windlass.errors import WindlassError
+from windlass.errors import ConnectionLostError, WindlassError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +41,10 @@ ANSWER = 3.0
 """Seconds within which a ping must come back."""
 TRUSTED = 5.0
 """Seconds between an idle worker's own looks while the listener hears, ± a tenth."""
-SLOWEST = 5.0
-"""Seconds between tries to listen again, at most."""
+AWAY = 4.0
+"""Seconds between tries to reach a server that is away, at most."""
+DEAF = 30.0
+"""The same where the server is there and notifications do not arrive, as behind a pooler."""
 QUIET = 3600.0
 """The same in quiet mode, for databases that are billed while they are awake."""
 
@@ -192,7 +194,8 @@ class Listener:
                 if was or failures == 0:
                     log.warning("no notifications from PostgreSQL (%s); polling until they work", self.trouble)
                 failures = 0 if was else failures + 1
-                stop.wait(min(SLOWEST, 0.1 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
+                slowest = AWAY if isinstance(error, ConnectionLostError) else DEAF
+                stop.wait(min(slowest, 0.1 * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _listen(self, stop: threading.Event) -> None:
         connection = self._connection = self._connector.connect(patience=ANSWER)

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
@@ -41,6 +42,8 @@ CLIENTS = 4
 """Connections for everything that is not the pump's."""
 HOT_PATIENCE = 6.0
 """Seconds after which a turn or a heartbeat gives an unanswering connection up: well below ``lost_after``."""
+TRIES = 10
+"""How often a statement is tried that lost against another transaction, and a decision whose job has moved on."""
 
 
 class Database:
@@ -319,9 +322,20 @@ class PostgresTransaction:
             raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
         spelt = moves([(settlement.record, settlement.transition, settlement.finished_at)])
         with _of_the_caller():
-            missed = self.row(self._sql.move, (spelt, False))
-        if missed is not None:
-            raise LeaseLostError(settlement.record.id, settlement.record.lease)
+            if self._settled(spelt) is not None:
+                raise LeaseLostError(settlement.record.id, settlement.record.lease)
+
+    def _settled(self, spelt: str) -> Any:
+        """Move, again if others who wait for the same job deadlock with each other and this one is chosen to make room."""
+        _run(self._own, "SAVEPOINT windlass")
+        for _ in range(TRIES):
+            try:
+                return self.row(self._sql.move, (spelt, False))
+            except Exception as error:
+                if not isinstance(as_psycopg(error), errors.DeadlockDetected):
+                    raise
+                _run(self._own, "ROLLBACK TO SAVEPOINT windlass")
+        return self.row(self._sql.move, (spelt, False))
 
     def row(self, statement: str, values: Sequence[Any]) -> Any:
         """Run a statement of ours and return its first row."""

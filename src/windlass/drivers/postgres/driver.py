@@ -14,10 +14,10 @@ from psycopg import errors
 from windlass.drivers.base import Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
 from windlass.drivers.group import Group, Ticket
 from windlass.drivers.postgres import schema
-from windlass.drivers.postgres.database import Database
+from windlass.drivers.postgres.database import TRIES, Database
 from windlass.drivers.postgres.doctor import diagnose
 from windlass.drivers.postgres.insert import JOB_COLUMNS, as_json, is_plain, lines, stored
-from windlass.drivers.postgres.marks import Marks
+from windlass.drivers.postgres.marks import FULL, Marks
 from windlass.drivers.postgres.reads import Reader
 from windlass.drivers.postgres.turn import answer, array, moves, parameters
 from windlass.errors import ConnectionLostError, JobError, StoreError
@@ -37,8 +37,6 @@ BULK = 400
 """From so many jobs on, COPY is quicker than one statement."""
 FOLD = 2000
 """Changes to the counters after which this process folds them, should no worker do it."""
-TRIES = 10
-"""How often a statement is tried that lost against another transaction, and a decision whose job has moved on."""
 PULSE_KEPT = 3600
 WORKERS_KEPT = 3600.0
 FRESH = 10.0
@@ -190,7 +188,7 @@ class PostgresDriver(Database):
     def exchange(self, turn: Turn) -> Turned:
         """One turn of a worker's pump: one round trip."""
         self._check_open()
-        low = self._marks.low()
+        low = self._marks.low((turn.queues, turn.tasks) if turn.limit else None)
         doubtful = self._doubtful.__dict__.pop("settlements", ())
         try:
             with self._pump.lend() as connection:
@@ -206,16 +204,20 @@ class PostgresDriver(Database):
             raise
         head = rows[-1]
         self._heard(turned.now)
-        self._marks.turned(places, rewind=head[1], now=turned.now, next_xid=head[3])
+        self._marks.turned(low, places, rewind=head[1], now=turned.now, due=turned.due, next_xid=head[3])
         if (note := self._marks.ripe(head[2])) is not None:
             # It only saves work; the turn it follows has been made and must be answered.
             with suppress(StoreError):
                 self._survey(note)
+        if not low.near and len(turned.claims) < turn.limit:
+            # There may be more below the marks: let the pump come back for the full pass.
+            turned = msgspec.structs.replace(turned, due=min(turned.due or math.inf, turned.now + FULL))
         return turned
 
     def _survey(self, note: Any) -> None:
         streams = list(note.marks)
-        values = (-1.0, array(streams), array(self._marks.safes(streams)), array(note.marks[s] for s in streams))
+        due_mark, safes = self._marks.safe(streams)
+        values = (due_mark, array(streams), array(safes), array(note.marks[s] for s in streams))
         with self._pump.lend() as connection:
             row = connection.execute(self._sql.survey, values, binary=True).fetchone()
         assert row is not None
@@ -336,6 +338,7 @@ class PostgresDriver(Database):
                 made[job_id] = Changed(job_id, record, None, error)
         if not decided:
             return
+        decided.sort(key=lambda one: one[0].id)  # everybody locks in this order
         spelt = moves((record, transition, None) for record, transition in decided)
         with self._clients.lend() as connection:
             missed = {row[0] for row in self._again(connection, self._sql.move, (spelt, True))}

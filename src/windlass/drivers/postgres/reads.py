@@ -109,13 +109,9 @@ class Reader:
                 for table, clause, given, order in self._places(status):
                     clauses, values = self._residual(which, "t.id", table)
                     inner = self._ordered(f"{p}_{table} t", ["t.stream = w.stream", clause, *clauses], order)
-                    yield (
-                        (
-                            f"SELECT found.id FROM unnest(%s::text::integer[]) AS w (stream) CROSS JOIN LATERAL ({inner})"
-                            f" AS found {_ANY}"
-                        ),
-                        (self._matching(which), *given, *values, low, high, most, most),
-                    )
+                    streams = "unnest(%s::text::integer[]) AS w (stream)"
+                    statement = f"SELECT found.id FROM {streams} CROSS JOIN LATERAL ({inner}) AS found {_ANY}"
+                    yield statement, (self._matching(which), *given, *values, low, high, most, most)
 
     @staticmethod
     def _ordered(table: str, clauses: Sequence[str], order: str, *, first: str = "") -> str:

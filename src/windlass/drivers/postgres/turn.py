@@ -32,9 +32,10 @@ def is_completion(settlement: Settlement) -> bool:
 
 
 def parameters(turn: Turn, low: Low) -> list[Any]:
-    """Return the parameters of ``exchange``."""
-    completed = [s for s in turn.settlements if is_completion(s)]
-    others = turn.settlements if not completed else [s for s in turn.settlements if not is_completion(s)]
+    """Return the parameters of ``exchange``; ends in the order of ids, in which everybody locks."""
+    settlements = sorted(turn.settlements, key=_id) if len(turn.settlements) > 1 else turn.settlements
+    completed = [s for s in settlements if is_completion(s)]
+    others = settlements if not completed else [s for s in settlements if not is_completion(s)]
     results = None
     if any(s.transition.result is not None for s in completed):
         results = "[" + ",".join(_json(s.transition.result) for s in completed) + "]"
@@ -59,6 +60,10 @@ def parameters(turn: Turn, low: Low) -> list[Any]:
         low.rewind,
         low.due,
     ]
+
+
+def _id(settlement: Settlement) -> int:
+    return settlement.record.id
 
 
 def _json(value: bytes | None) -> str:

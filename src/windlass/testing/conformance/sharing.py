@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from windlass import lifecycle
-from windlass.drivers.base import Signal, Turn
+from windlass.drivers.base import Filter, Signal, Turn
 from windlass.errors import ConfigurationError, LeaseLostError, NotSupportedError
 from windlass.job import NewJob, Status
 from windlass.testing.conformance.bench import (
@@ -106,6 +106,35 @@ class Sharing(Bench):
 
         made = [record for records in together(insert) for record in records]
         assert len({r.id for r in made}) == len(made) == driver.count(EVERYTHING, most=0)
+        assert_counted(driver)
+
+    def test_a_turn_returns_what_it_claims_while_others_insert(self, driver: Driver) -> None:
+        """Seven threads insert while one claims: what runs in the end is what the turns have returned."""
+        inserting = threading.Semaphore(THREADS - 1)
+        for _ in range(THREADS - 1):
+            inserting.acquire()
+
+        def work(number: int) -> list[Record]:
+            if number:
+                try:
+                    for _ in range(100):
+                        driver.insert([job()])
+                finally:
+                    inserting.release()
+                return []
+            got: list[Record] = []
+            ended = 0
+            while True:
+                ended += inserting.acquire(blocking=False)
+                claims = take(driver, 10)
+                got += claims
+                if not claims and ended == THREADS - 1:
+                    return got
+
+        claims = [record for got in together(work) for record in got]
+        running = driver.find(Filter(statuses=(Status.RUNNING,)), limit=10_000)
+        assert sorted(r.id for r in claims) == sorted(r.id for r in running)
+        assert len(claims) == 100 * (THREADS - 1)
         assert_counted(driver)
 
     def test_threads_settling_one_lease_agree_on_one(self, driver: Driver) -> None:

@@ -171,6 +171,7 @@ DECLARE
     v_made bigint[] := '{}';
     v_streams integer[] := '{}';
     v_ring boolean := false;
+    v_rewind boolean := false;
     v_floor double precision;
 BEGIN
     PERFORM pg_current_xact_id();
@@ -270,7 +271,7 @@ BEGIN
                 INSERT INTO {p}_ready (seq, id, run_at, stream, attempt, failures, crashes)
                 VALUES (r.seq, m.id, r.run_at, v_stream, nullif(m.attempt2, 0), nullif(m.failures2, 0),
                         nullif(m.crashes2, 0));
-                UPDATE {p}_meta SET rewind = rewind + 1;
+                v_rewind := true;
             ELSE
                 INSERT INTO {p}_ready (seq, id, run_at, stream, attempt, failures, crashes)
                 VALUES (nextval('{p}_seq'), m.id, a_now, v_stream, nullif(m.attempt2, 0), nullif(m.failures2, 0),
@@ -302,6 +303,9 @@ BEGIN
              LATERAL (SELECT coalesce(now0, '') AS now) AS known,
              unnest(v_made, v_streams) AS made (n, stream)
         WHERE made.n = moves.n GROUP BY made.stream;
+    END IF;
+    IF v_rewind THEN
+        UPDATE {p}_meta SET rewind = rewind + 1;
     END IF;
     IF v_ring THEN
         PERFORM {p}_ring_v1(a_gated);
