@@ -117,7 +117,10 @@ def test_a_full_notification_queue_is_seen(new_postgres: Callable[..., Postgres]
     ("name", "cure"),
     [
         ("windlass_timer_due", 'CREATE INDEX windlass_timer_due ON "public".windlass_timer (run_at, id)'),
-        ("windlass_ready_again", 'CREATE INDEX windlass_ready_again ON "public".windlass_ready (stream, id) WHERE seq <> id'),
+        (
+            "windlass_ready_again",
+            'CREATE INDEX windlass_ready_again ON "public".windlass_ready (stream, id) WHERE seq <> id',
+        ),
         ("windlass_done_pkey", 'ALTER TABLE "public".windlass_done ADD PRIMARY KEY (stream, status, id)'),
         ("windlass_job_pkey", 'ALTER TABLE "public".windlass_job ADD PRIMARY KEY (id)'),
     ],

@@ -60,14 +60,17 @@ def test_the_page_has_statements() -> None:
 
 def test_one_role_enqueues_and_another_works(connect: Callable[[str], Windlass]) -> None:
     web, worker = connect("shop_web"), connect("shop_worker")
-    job = web.enqueue("double", {"number": 1}, tags=["x"], queue="new to the store")
-    jobs = [job, *web.enqueue_many([web.tasks["double"].using(delay=n % 2).job(n) for n in range(500)])]  # by COPY
-    jobs += web.enqueue_many([web.tasks["double"].job(n) for n in range(5)])
+    job = web.enqueue("double", {"number": 1}, tags=["run"], queue="new to the store")
+    jobs = [
+        job,
+        *web.enqueue_many([web.tasks["double"].using(delay=n % 2, tags=["run"]).job(n) for n in range(500)]),
+    ]  # by COPY
+    jobs += web.enqueue_many([web.tasks["double"].using(tags=["run"]).job(n) for n in range(5)])
     with psycopg.connect(web.settings.url) as connection:
-        jobs.append(web.enqueue("double", {"number": 2}, connection=connection))
+        jobs.append(web.enqueue("double", {"number": 2}, connection=connection, tags=["run"]))
     dead = web.enqueue("fail", max_attempts=2)
     with worker.worker(concurrency=4):
-        until(lambda: worker.count(status="completed") == len(jobs))
+        until(lambda: worker.count(status="completed", tag="run") == len(jobs))
         until(lambda: worker.get(dead.id).status == "dead")
     assert worker.get(job.id).result == 2
 
