@@ -25,17 +25,18 @@ def array(numbers: Iterable[float]) -> str:
     return "{" + ",".join(map(repr, numbers)) + "}"
 
 
-def is_completion(settlement: Settlement) -> bool:
-    """Whether the settlement is the usual one: completed by its handler."""
+def is_usual(settlement: Settlement, worker: str) -> bool:
+    """Whether the settlement is the usual one: completed by its handler, under the worker's own lease."""
     transition = settlement.transition
-    return transition.move is Move.SUCCEED and transition.outcome is Outcome.COMPLETED
+    usual = transition.move is Move.SUCCEED and transition.outcome is Outcome.COMPLETED
+    return usual and settlement.record.worker == worker
 
 
 def parameters(turn: Turn, low: Low) -> list[Any]:
     """Return the parameters of ``exchange``; ends in the order of ids, in which everybody locks."""
     settlements = sorted(turn.settlements, key=_id) if len(turn.settlements) > 1 else turn.settlements
-    completed = [s for s in settlements if is_completion(s)]
-    others = settlements if not completed else [s for s in settlements if not is_completion(s)]
+    completed = [s for s in settlements if is_usual(s, turn.worker)]
+    others = settlements if not completed else [s for s in settlements if not is_usual(s, turn.worker)]
     results = None
     if any(s.transition.result is not None for s in completed):
         results = "[" + ",".join(_json(s.transition.result) for s in completed) + "]"
@@ -71,15 +72,19 @@ def _json(value: bytes | None) -> str:
 
 
 def moves(made: Iterable[tuple[Record, Transition, float | None]]) -> str:
-    """Spell moves for the function ``move``: the record as it was seen, what becomes of it, when it ended."""
+    """Spell moves for the function ``move``: the record as it was seen, what becomes of it, when its lease ended.
+
+    By hand there is no end of a lease (``None``), and the job is moved from where it was seen.
+    """
     return "[" + ",".join(_move(*one) for one in made) + "]"
 
 
 def _move(record: Record, transition: Transition, finished: float | None) -> str:
     fields: dict[str, Any] = {
         "id": record.id,
-        "was": record.status.value,
+        "was": record.status.value if finished is None else Status.RUNNING.value,
         "lease": record.lease,
+        "worker": record.worker,
         "attempt": record.attempt,
         "failures": record.failures,
         "crashes": record.crashes,

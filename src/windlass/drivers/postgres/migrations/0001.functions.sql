@@ -123,10 +123,11 @@ BEGIN
     now := {p}_now_v1();
 END $$;
 
--- Ends leases whose jobs are completed: the common case, as arrays. a_results is a JSON array, or NULL when there are none.
+-- Ends leases of a_worker's whose jobs are completed: the common case, as arrays. The worker is compared too: a standby
+-- promoted with the end of the log missing gives numbers out again. a_results is a JSON array, or NULL when there are none.
 -- Returns the positions (from 1) of those whose lease was not live.
 CREATE FUNCTION {p}_complete_v1(
-    a_ids bigint[], a_leases bigint[], a_finished double precision[], a_results json, a_now double precision)
+    a_worker text, a_ids bigint[], a_leases bigint[], a_finished double precision[], a_results json, a_now double precision)
 RETURNS SETOF bigint LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $$
@@ -138,7 +139,7 @@ BEGIN
     ), results AS MATERIALIZED (
         SELECT value, n FROM json_array_elements(coalesce(a_results, '[]')) WITH ORDINALITY AS r (value, n)
     ), gone AS (
-        DELETE FROM {p}_running r USING given g WHERE r.id = g.id AND r.lease = g.lease
+        DELETE FROM {p}_running r USING given g WHERE r.id = g.id AND r.lease = g.lease AND r.worker = a_worker
         RETURNING r.id, r.run_at, r.started_at, r.stream, r.attempt, r.failures, r.crashes, r.worker, g.finished_at, g.n
     ), put AS (
         INSERT INTO {p}_done (id, finished_at, run_at, started_at, stream, attempt, failures, crashes, status, outcome,
@@ -155,7 +156,7 @@ BEGIN
 END $$;
 
 -- Moves jobs from one place to another, each if it is still where and as the caller saw it. a_moves: a JSON array of
--- {id, was, lease, attempt, failures, crashes: what the caller saw; now (NULL deletes), attempt2, failures2, crashes2, at,
+-- {id, was, lease, worker, attempt, failures, crashes: what the caller saw; now (NULL deletes), attempt2, failures2, crashes2, at,
 -- keep, outcome, error, result, tries, request, finished, totals: what becomes of it}.
 -- Returns the positions (from 1) of the moves that were not made.
 CREATE FUNCTION {p}_move_v1(a_moves json, a_now double precision, a_gated boolean)
@@ -178,18 +179,18 @@ BEGIN
     v_floor := {p}_now_v1();  -- a timer must not appear below the mark of those that are past
     FOR m IN
         SELECT * FROM ROWS FROM (json_to_recordset(a_moves) AS (
-            id bigint, was text, lease bigint, attempt integer, failures integer, crashes integer, now text,
+            id bigint, was text, lease bigint, worker text, attempt integer, failures integer, crashes integer, now text,
             attempt2 integer, failures2 integer, crashes2 integer, at double precision, keep boolean, outcome text,
             error text, result text, tries integer, request boolean, finished double precision, totals text[]))
         WITH ORDINALITY AS moves (
-            id, was, lease, attempt, failures, crashes, now, attempt2, failures2, crashes2, at, keep, outcome, error,
+            id, was, lease, worker, attempt, failures, crashes, now, attempt2, failures2, crashes2, at, keep, outcome, error,
             result, tries, request, finished, totals, n)
     LOOP
         v_stream := NULL;
         v_seq := NULL;
         IF m.was = 'running' THEN
             IF m.request THEN
-                UPDATE {p}_running SET cancel = true WHERE id = m.id AND lease = m.lease
+                UPDATE {p}_running SET cancel = true WHERE id = m.id AND lease = m.lease AND worker = m.worker
                 RETURNING worker, stream INTO r;
                 IF FOUND THEN
                     INSERT INTO {p}_signal VALUES (r.worker, m.id, m.lease, true) ON CONFLICT DO NOTHING;
@@ -199,7 +200,7 @@ BEGIN
                 END IF;
                 CONTINUE;
             END IF;
-            DELETE FROM {p}_running WHERE id = m.id AND lease = m.lease
+            DELETE FROM {p}_running WHERE id = m.id AND lease = m.lease AND worker = m.worker
             RETURNING stream, seq, run_at, started_at, worker INTO r;
             v_stream := r.stream;
             IF FOUND AND m.finished IS NULL THEN  -- by hand: whoever holds the lease is told
@@ -481,7 +482,7 @@ BEGIN
                NULL::double precision, NULL::double precision, NULL::double precision, NULL, NULL, NULL::smallint,
                NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL, NULL, NULL::bytea, NULL::bigint,
                NULL::double precision, NULL
-        FROM {p}_complete_v1(a_ids, a_leases, a_finished, a_results, v_now) AS c;
+        FROM {p}_complete_v1(a_worker, a_ids, a_leases, a_finished, a_results, v_now) AS c;
     END IF;
     IF a_moves IS NOT NULL THEN
         RETURN QUERY
