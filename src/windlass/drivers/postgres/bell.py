@@ -231,9 +231,9 @@ class Listener:
         self._ping(token)
         deadline = time.monotonic() + ANSWER
         rung = False
-        for payload in self._payloads(connection, deadline, stop):
-            rung = rung or not payload
-            if payload == token:
+        for payloads in self._payloads(connection, deadline, stop):
+            rung = rung or "" in payloads
+            if token in payloads:
                 break
         else:
             if stop.is_set():
@@ -247,11 +247,11 @@ class Listener:
         if rung:
             self._tell()
 
-    def _payloads(self, connection: Connection, deadline: float, stop: threading.Event) -> Iterator[str]:
+    def _payloads(self, connection: Connection, deadline: float, stop: threading.Event) -> Iterator[list[str]]:
+        """Yield what arrives at once as a whole: psycopg forgets the rest of it when one breaks off in the middle."""
         while time.monotonic() < deadline and not stop.is_set():
             with translated():
-                for notification in connection.notifies(timeout=0.1, stop_after=1):
-                    yield notification.payload
+                yield [notification.payload for notification in connection.notifies(timeout=0.1, stop_after=1)]
 
     def _tell(self) -> None:
         with contextlib.suppress(RuntimeError):  # a bell that goes away meanwhile
