@@ -121,6 +121,18 @@ def test_a_statement_that_fails_fails_the_attempt(app: Windlass) -> None:
     assert notes(app) == 0
 
 
+def test_an_error_of_the_handler_s_own_statement_leaves_the_block_as_it_is(app: Windlass) -> None:
+    def work(ctx: Context) -> str:
+        try:
+            with ctx.transaction() as tx:
+                tx.execute("INSERT INTO nowhere VALUES (1)")
+        except psycopg.errors.UndefinedTable:
+            return "theirs"
+        return "ours"
+
+    assert worked(app, work).result == "theirs"
+
+
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 def test_the_block_s_end_cannot_be_taken_ahead(app: Windlass, end: str) -> None:
     """The job is not completed: what the handler wrote may be gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -209,13 +209,15 @@ class Database:
             with self._borrowed(connection) as transaction:
                 yield transaction
             return
-        with self._transactions.lend() as own:
-            own.execute("BEGIN")
+        with self._transactions.lend_raw() as own:  # the handler's own errors stay what they are
+            with translated():
+                own.execute("BEGIN")
             try:
                 yield PostgresTransaction(own, own, self._sql, self._store)
-                own.execute("COMMIT")
+                with translated():
+                    own.execute("COMMIT")
             except BaseException:
-                if not own.closed:
+                with suppress(psycopg.Error):  # a connection that cannot even roll back is thrown away
                     own.rollback()
                 raise
 

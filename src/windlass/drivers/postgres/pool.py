@@ -55,6 +55,17 @@ class Pool:
 
     @contextmanager
     def lend(self) -> Iterator[Connection]:
+        """Lend a connection for a block of our own, whose errors become Windlass's."""
+        with self.lend_raw() as connection:
+            try:
+                with translated():
+                    yield connection
+            except ReadOnlyError:
+                connection.close()  # another host may have become the one that writes
+                raise
+
+    @contextmanager
+    def lend_raw(self) -> Iterator[Connection]:
         """Lend a connection for a block; a broken one, or one in the middle of a transaction, is thrown away after it."""
         if self._pid != os.getpid():
             # The parent's connections are kept, never closed: closing would end the parent's sessions.
@@ -66,11 +77,7 @@ class Pool:
         with slots if slots is not None else contextlib.nullcontext():
             connection = self._take()
             try:
-                with translated():
-                    yield connection
-            except ReadOnlyError:
-                connection.close()  # another host may have become the one that writes
-                raise
+                yield connection
             finally:
                 self._give_back(connection)
 
