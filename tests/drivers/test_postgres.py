@@ -46,6 +46,7 @@ def system_pool() -> Iterator[Pool]:
         yield Pool(server)
 
 
+@pytest.mark.slow
 class TestPostgresOfTheSystem(TestPostgres):
     @pytest.fixture
     def postgres_url(self, system_pool: Pool) -> Iterator[str]:

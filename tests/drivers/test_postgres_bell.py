@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.servers.postgres import Postgres
     from windlass.drivers.postgres.bell import ListenBell
 
+pytestmark = pytest.mark.slow
+
 CHANNEL = "public.windlass"
 
 

@@ -24,6 +24,8 @@ from windlass.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
+pytestmark = pytest.mark.slow
+
 NOTE = "INSERT INTO note VALUES ('mine')"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.servers.postgres import Postgres
     from windlass.drivers.base import Finding
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def app(postgres_url: str) -> Iterator[Windlass]:

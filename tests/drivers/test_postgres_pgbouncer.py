@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.servers.databases import Databases
     from tests.servers.pgbouncer import PgBouncer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bouncer(postgres_server: Databases, new_pgbouncer: Callable[..., PgBouncer]) -> PgBouncer:

@@ -16,7 +16,7 @@ from tests.seeds.bench import Gate, Open, Spawn
 from windlass import Windlass
 
 DATABASES = {"sqlite": "file_url", "postgres": "postgres_url"}
-"""The stores that processes share, each with the fixture that makes an empty one: ``"postgres": "postgres_url"`` next."""
+"""The stores that processes share, each with the fixture that makes an empty one."""
 
 QUICK: dict[str, Any] = {"beat": 0.2, "lost_after": 1, "poll": 0.05, "grace": 5}
 
@@ -55,7 +55,7 @@ def store(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("file_url")) if request.param == "sqlite" else "memory://"
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def database(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database of each kind."""
     return str(request.getfixturevalue(DATABASES[request.param]))

@@ -908,6 +908,7 @@ def test_a_heartbeat_advances_while_a_job_runs(app: Windlass, gate: Gate) -> Non
     assert last.status == "stopped"
 
 
+@pytest.mark.slow
 def test_a_live_workers_job_is_never_reset(app: Windlass, gate: Gate) -> None:
     """The reaper touches no job of a living worker, however long it runs and whoever looks."""
     app.register("long", gate.pass_through)
@@ -922,6 +923,7 @@ def test_a_live_workers_job_is_never_reset(app: Windlass, gate: Gate) -> None:
     assert (done.attempt, done.crashes) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_slow_schedule_of_retries_keeps_the_heartbeat(store: str, opened: Open, gate: Gate) -> None:
     """A job is still owned while its retry scheduler runs: nobody takes it meanwhile."""
 

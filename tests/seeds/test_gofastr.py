@@ -646,6 +646,7 @@ def test_a_claim_can_be_renewed(app: Windlass) -> None:
     claim.ack()
 
 
+@pytest.mark.slow
 def test_a_handler_may_run_longer_than_a_lease(app: Windlass, gate: Gate) -> None:
     """A handler that outlives the lease runs twice there; a worker's heartbeat keeps its jobs."""
     app.register("long", gate.pass_through)

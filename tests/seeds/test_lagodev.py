@@ -338,6 +338,7 @@ def test_a_claim_that_needs_longer_is_extended(app: Windlass) -> None:
     claim.ack()
 
 
+@pytest.mark.slow
 def test_a_long_handler_keeps_its_job(opened: Open, store: str, gate: Gate) -> None:
     """A handler that outlives the visibility timeout runs twice in lagodev; here the worker's heartbeat keeps it."""
     app = opened(store)

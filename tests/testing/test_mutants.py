@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from windlass.job import NewJob, Record
     from windlass.lifecycle import Settlement, Transition
 
+pytestmark = pytest.mark.slow
+
 replace = msgspec.structs.replace
 
 WAITING_FOR_TIME = (Status.SCHEDULED, Status.RETRYING)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from windlass.job import Job
 
+pytestmark = pytest.mark.slow
+
 NOTE = "INSERT INTO note VALUES ('mine')"
 
 

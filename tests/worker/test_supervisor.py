@@ -20,9 +20,12 @@ from windlass.worker.watcher import Watcher
 
 Start = Callable[..., Program]
 
+pytestmark = pytest.mark.slow
+
 SHOP = """
 import os, time
 from windlass import Windlass
+
 
 app = Windlass("sqlite:///jobs.db", poll=0.05, beat=0.3, lost_after=2, grace=10)
 WORD = "old"

@@ -111,7 +111,7 @@ class Listener:
         self._bells: weakref.WeakSet[ListenBell] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._stop, self._begun = threading.Event(), threading.Event()
         self._connection: Connection | None = None
         self.hears = False
         """Whether the last proof succeeded."""
@@ -126,16 +126,17 @@ class Listener:
         return QUIET if self._quiet else TRUSTED * random.uniform(0.9, 1.1)  # noqa: S311 - spreads the fleet
 
     def bell(self) -> ListenBell:
-        """Return a new bell."""
+        """Return a new bell; from here on it is rung, unless listening fails."""
         bell = ListenBell(self)
         with self._lock:
             self._bells.add(bell)
             if self._thread is None:
-                self._stop = threading.Event()
+                self._stop, self._begun = threading.Event(), threading.Event()
                 self._thread = threading.Thread(
                     target=self._run, args=(self._stop,), name="windlass-listener", daemon=True
                 )
                 self._thread.start()
+        self._begun.wait(ANSWER)
         return bell
 
     def leave(self, bell: ListenBell) -> None:
@@ -188,6 +189,7 @@ class Listener:
             except (psycopg.Error, WindlassError, OSError) as error:
                 if stop.is_set():
                     return
+                self._begun.set()
                 was = self.hears
                 self.hears = False
                 self.trouble = str(error).partition("\n")[0]
@@ -201,6 +203,7 @@ class Listener:
         connection = self._connection = self._connector.connect(patience=ANSWER)
         try:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)), prepare=False)
+            self._begun.set()
             self._prove(connection, stop)
             next_proof = time.monotonic() + PROOF
             while not stop.is_set():
@@ -242,7 +245,6 @@ class Listener:
         if self.trouble:
             log.warning("notifications from PostgreSQL work again")
             rung = True  # the server is back: whoever waits to try again need not wait longer
-        # What was announced before the first proof is found by the poll that is still under way.
         self.hears, self.trouble = True, ""
         if rung:
             self._tell()
