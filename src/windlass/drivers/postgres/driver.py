@@ -16,7 +16,7 @@ from windlass.drivers.group import Group, Ticket
 from windlass.drivers.postgres import schema
 from windlass.drivers.postgres.database import TRIES, Database
 from windlass.drivers.postgres.doctor import diagnose
-from windlass.drivers.postgres.insert import JOB_COLUMNS, as_json, is_plain, lines, stored
+from windlass.drivers.postgres.insert import JOB_COLUMNS, as_json, is_plain, lines, one_answer, one_parameters, stored
 from windlass.drivers.postgres.marks import FULL, Marks
 from windlass.drivers.postgres.reads import Reader
 from windlass.drivers.postgres.turn import answer, array, moves, parameters
@@ -115,12 +115,11 @@ class PostgresDriver(Database):
         with self._clients.lend() as connection:
             if len(jobs) >= BULK:
                 return self._copy(connection, jobs)
-            if len(jobs) == 1 and is_plain(jobs[0]):
-                (job,) = jobs
-                values: tuple[Any, ...] = (
-                    job.queue, job.task, job.priority, job.payload.decode(), job.max_attempts, job.timeout, job.delay
-                )  # fmt: skip
-                [(now, job_id, *_)] = self._again(connection, self._relaxed(self._sql.enqueue_one), values)
+            if len(jobs) == 1 and is_plain(jobs[0]) and not self._connector.pooled:
+                result = connection.quick(
+                    b"enqueue", self._relaxed(self._sql.enqueue_one).encode(), one_parameters(jobs[0])
+                )
+                now, job_id = one_answer(result)
                 ids = [job_id]
             else:
                 values = (as_json(jobs), None)

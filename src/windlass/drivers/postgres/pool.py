@@ -11,17 +11,41 @@ import os
 import select
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg.pq import TransactionStatus
 
 from windlass import shield
-from windlass.drivers.postgres.connect import PATIENCE, Connection, Connector, ReadOnlyError, translated
+from windlass.drivers.postgres.connect import PATIENCE, Connection, Connector, ReadOnlyError, translate
 from windlass.errors import ClosedError, ConnectionLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
+
+
+class Loan:
+    """A connection for the length of a block. A class, as a generator costs twice as much, and an enqueue is short."""
+
+    __slots__ = ("_connection", "_ours", "_pool")
+
+    def __init__(self, pool: Pool, *, ours: bool) -> None:
+        self._pool = pool
+        self._ours = ours
+
+    def __enter__(self) -> Connection:
+        self._connection = self._pool.acquire()
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        meant = translate(error) if self._ours and isinstance(error, psycopg.Error) else None
+        if isinstance(meant, ReadOnlyError):
+            self._connection.close()  # another host may have become the one that writes
+        self._pool.release(self._connection)
+        if meant is not None:
+            raise meant from error
 
 
 SHARE = 1.0
@@ -53,33 +77,40 @@ class Pool:
         """Lend again, after a close."""
         self._closed = False
 
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
+    def lend(self) -> Loan:
         """Lend a connection for a block of our own, whose errors become Windlass's."""
-        with self.lend_raw() as connection:
-            try:
-                with translated():
-                    yield connection
-            except ReadOnlyError:
-                connection.close()  # another host may have become the one that writes
-                raise
+        return Loan(self, ours=True)
 
-    @contextmanager
-    def lend_raw(self) -> Iterator[Connection]:
-        """Lend a connection for a block; a broken one, or one in the middle of a transaction, is thrown away after it."""
+    def lend_raw(self) -> Loan:
+        """Lend a connection for a block of the handler's, whose errors stay what they are."""
+        return Loan(self, ours=False)
+
+    def acquire(self) -> Connection:
+        """Take a connection out; for :class:`Loan`."""
         if self._pid != os.getpid():
             # The parent's connections are kept, never closed: closing would end the parent's sessions.
             self._abandoned.append(self._idle)
             self._reset()
         if self._closed:
             raise ClosedError
+        if self._slots is None:
+            return self._take()
+        self._slots.acquire()
+        try:
+            return self._take()
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back; a broken one, or one in the middle of a transaction, is thrown away."""
         slots = self._slots
-        with slots if slots is not None else contextlib.nullcontext():
-            connection = self._take()
-            try:
-                yield connection
-            finally:
-                self._give_back(connection)
+        try:
+            self._give_back(connection)
+        finally:
+            if slots is not None:
+                with contextlib.suppress(ValueError):  # it was lent before a fork, and so out of the parent's slots
+                    slots.release()
 
     def put(self, connection: Connection) -> None:
         """Take over a connection that somebody else has opened."""
@@ -152,8 +183,10 @@ def _alive(connection: Connection) -> bool:
     """Tell whether an idle connection is still good: a server that leaves says so, or closes the socket."""
     if connection.closed:
         return False
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
+    poll = connection.readable
+    if poll is None:
+        poll = connection.readable = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
     if not poll.poll(0):
         return True
     # A notice or a changed parameter is readable too.

@@ -89,13 +89,13 @@ DECLARE
     v_stream integer;
 BEGIN
     PERFORM pg_current_xact_id();  -- see the function for many
-    now := extract(epoch FROM clock_timestamp())::double precision + (SELECT shift FROM {p}_meta);
-    SELECT s.id INTO v_stream FROM {p}_stream s
-    WHERE s.queue = a_queue AND s.task = a_task AND s.priority = a_priority ORDER BY s.id LIMIT 1;
+    SELECT extract(epoch FROM clock_timestamp())::double precision + m.shift, nextval('{p}_seq'), (
+        SELECT s.id FROM {p}_stream s
+        WHERE s.queue = a_queue AND s.task = a_task AND s.priority = a_priority ORDER BY s.id LIMIT 1)
+    INTO now, id, v_stream FROM {p}_meta m;
     IF v_stream IS NULL THEN
         v_stream := {p}_stream_v1(a_queue, a_task, a_priority);
     END IF;
-    id := nextval('{p}_seq');
     INSERT INTO {p}_job (id, created_at, timeout, stream, max_attempts, payload)
     VALUES (id, now, a_timeout, v_stream, a_max_attempts, a_payload);
     IF now + a_delay > now THEN
@@ -105,7 +105,9 @@ BEGIN
         INSERT INTO {p}_ready (seq, id, stream) VALUES (id, id, v_stream);
         INSERT INTO {p}_delta (stream, second, pending, enqueued) VALUES (v_stream, floor(now), 1, 1);
     END IF;
-    PERFORM {p}_ring_v1(true);
+    IF pg_try_advisory_xact_lock(hashtextextended('{c}', 0)) THEN  -- as the function ring does, without the call
+        PERFORM pg_notify('{c}', '');
+    END IF;
 END $$;
 
 -- Draws a_count numbers, and the streams of a bulk insert (COPY). first is NULL unless the numbers follow each other.
