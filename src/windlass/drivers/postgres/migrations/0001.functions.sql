@@ -1,8 +1,8 @@
 -- The functions that write. Each is one round trip and, called by itself, one commit. Their names end in the schema version
 -- that brought them: workers of the release before go on calling theirs while a migration runs.
 --
--- Every function pins its planner settings: the hot tables change size faster than their statistics, and one sequential scan
--- over dead rows is slower than everything else together.
+-- The functions pin planner settings, and those they call inherit them: the hot tables change size faster than their
+-- statistics, and one sequential scan over dead rows is slower than everything else together.
 
 -- The store's clock.
 CREATE FUNCTION {p}_now_v1() RETURNS double precision LANGUAGE sql VOLATILE AS $$
@@ -131,8 +131,7 @@ END $$;
 CREATE FUNCTION {p}_complete_v1(
     a_worker text, a_ids bigint[], a_leases bigint[], a_finished double precision[], a_results json, a_now double precision)
 RETURNS SETOF bigint LANGUAGE plpgsql VOLATILE
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -322,8 +321,7 @@ END $$;
 CREATE FUNCTION {p}_lock_v1(
     a_limit integer, a_streams integer[], a_marks bigint[], a_ranks integer[], a_again boolean)
 RETURNS tid[] LANGUAGE plpgsql VOLATILE
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_places tid[];
@@ -361,8 +359,7 @@ CREATE FUNCTION {p}_lease_v1(
     a_places tid[], a_worker text, a_start integer, a_cautious integer, a_deadline double precision,
     a_now double precision)
 RETURNS {p}_running[] LANGUAGE plpgsql VOLATILE
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_claims {p}_running[];
@@ -393,8 +390,7 @@ END $$;
 
 -- Makes due jobs available, a thousand at most so that a turn stays short; returns how many.
 CREATE FUNCTION {p}_promote_v1(a_now double precision, a_above double precision) RETURNS integer LANGUAGE plpgsql VOLATILE
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_count integer;
