@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 # What is read is bounded by LIMIT, in the order of an index; without this the planner may prefer to read and sort everything
 # when its statistics are old.
-_PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off"
+_PLAN = "; ".join(
+    f"SET LOCAL {name} = off"
+    for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "jit")
+)
 FEW = 1000
 """So many jobs of a status may be looked at one by one."""
 SLACK = 60.0
@@ -102,16 +105,27 @@ class Reader:
             statement = self._ordered(f"{p}_{table} t", clauses, job, first=f"t.{column} DESC, ")
             yield statement, (value, value, *values, low, high, most)
         elif not (which.statuses or which.queue or which.task):
-            clauses, values = self._residual(which, "t.id")
+            clauses, values = self._residual(which, "t.id", "job")
             yield self._ordered(f"{p}_job t", clauses, "t.id"), (*values, low, high, most)
         else:
             for status in which.statuses or tuple(Status):
-                for table, clause, given, order in self._places(status):
-                    clauses, values = self._residual(which, "t.id", table)
-                    inner = self._ordered(f"{p}_{table} t", ["t.stream = w.stream", clause, *clauses], order)
-                    streams = "unnest(%s::text::integer[]) AS w (stream)"
-                    statement = f"SELECT found.id FROM {streams} CROSS JOIN LATERAL ({inner}) AS found {_ANY}"
-                    yield statement, (self._matching(which), *given, *values, low, high, most, most)
+                for place in self._places(status):
+                    yield self._of_place(which, place, bounds=(low, high, most))
+
+    def _of_place(
+        self, which: Filter, place: tuple[str, str, list[Any], str], *, bounds: tuple[int, int, int]
+    ) -> tuple[str, Sequence[Any]]:
+        table, clause, given, order = place
+        source = f"{self._sql.prefix}_{table} t"
+        clauses, values = self._residual(which, "t.id", table)
+        streams = self._matching(which)
+        if table == "running":  # small, and without an index by stream
+            everywhere = ["t.stream = ANY (%s::text::integer[])", *clauses]
+            return self._ordered(source, everywhere, order), (streams, *values, *bounds)
+        inner = self._ordered(source, ["t.stream = w.stream", clause, *clauses], order)
+        each = "unnest(%s::text::integer[]) AS w (stream)"
+        statement = f"SELECT found.id FROM {each} CROSS JOIN LATERAL ({inner}) AS found {_ANY}"
+        return statement, (streams, *given, *values, *bounds, bounds[2])
 
     @staticmethod
     def _ordered(table: str, clauses: Sequence[str], order: str, *, first: str = "") -> str:
@@ -160,6 +174,9 @@ class Reader:
         """Whether fewer jobs are to be expected on the way through the lead than through the statuses."""
         if not which.statuses:
             return True
+        counted = self._counted(which)
+        if counted <= FEW:
+            return False
         table, _, column, value = lead
         few = (
             f"SELECT count(*) FROM (SELECT FROM {self._sql.prefix}_{table} WHERE {column} = %s LIMIT {FEW + 1}) AS few"
@@ -167,8 +184,7 @@ class Reader:
         row = self._connection.execute(few, (value,)).fetchone()
         if row is not None and row[0] <= FEW:
             return True
-        counted = self._counted(which)
-        return counted > FEW and 2 * counted >= self._counted(msgspec.structs.replace(which, statuses=()))
+        return 2 * counted >= self._counted(msgspec.structs.replace(which, statuses=()))
 
     # ------------------------------------------------------------------ what is tried job by job
 
@@ -213,7 +229,12 @@ class Reader:
             ("created_at", "<", which.created_before),
         ):
             if value is not None and column != but:
-                clauses.append(f"EXISTS (SELECT FROM {p}_job x WHERE x.id = {job} AND x.{column} {sign} %s)")
+                mine = table == "job"
+                clauses.append(
+                    f"t.{column} {sign} %s"
+                    if mine
+                    else f"EXISTS (SELECT FROM {p}_job x WHERE x.id = {job} AND x.{column} {sign} %s)"
+                )
                 values.append(value)
         for column, sign, limit in (("worker", "=", which.worker), ("started_at", "<", which.started_before)):
             if limit is not None:
@@ -236,7 +257,7 @@ class Reader:
         }
         if column == "error":
             del places["running"]
-        if table:
+        if table in ("done", "running", "ready", "timer"):
             places = {name: f"SELECT t.{column}" for name in places if name == table}
         where = " AND x.error IS NOT NULL" if column == "error" else ""
         attempts = f"SELECT x.{column} FROM {p}_attempt x WHERE x.job_id = {job}{where} ORDER BY x.number DESC LIMIT 1"
