@@ -75,7 +75,8 @@ lint: $(DEV) ## Check style, types and the direction of imports
 .PHONY: docs-check
 docs-check: $(DEV)
 	@$(BIN)/python tools/lifecycle_diagram.py --check
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	@mkdir -p build
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site >build/docs.log 2>&1 || { cat build/docs.log; exit 1; }
 
 .PHONY: soak
 soak: $(DEV) ## Run the tests at full size: hours, not minutes

@@ -102,7 +102,7 @@ class Meter:
         self._connection.close()
 
     def _read(self) -> tuple[int, int, dict[str, int]]:
-        for pool in (self._driver._pump, self._driver._clients):
+        for pool in (self._driver._pump, self._driver.clients):
             with pool.lend() as connection:
                 connection.execute("SELECT pg_stat_force_next_flush()")
         rows = self._connection.execute(_READ).fetchall()

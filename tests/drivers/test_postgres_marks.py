@@ -216,7 +216,7 @@ class Scene:
     def draw(self, connection: psycopg.Connection[Any], number: int) -> tuple[list[int], int]:
         """Begin a bulk insert as the driver does, and go no further."""
         spelt = '[{"q":"default","t":"late","p":0}]'
-        _, first, ids, streams = connection.execute(self.driver._sql.draw, (number, spelt)).fetchone() or ()
+        _, first, ids, streams = connection.execute(self.driver.sql.draw, (number, spelt)).fetchone() or ()
         return ids or list(range(first, first + number)), streams[0]
 
     def put(self, connection: psycopg.Connection[Any], ids: list[int], stream: int) -> None:

@@ -53,8 +53,8 @@ def test_two_applications_share_nothing(
         until(lambda: one.driver._listener.hears)  # type: ignore[attr-defined]
         with psycopg.connect(postgres_url, autocommit=True) as ear:
             two.migrate()
-            channel = one.driver._sql.channel  # type: ignore[attr-defined]
-            assert channel != two.driver._sql.channel  # type: ignore[attr-defined]
+            channel = one.driver.sql.channel  # type: ignore[attr-defined]
+            assert channel != two.driver.sql.channel  # type: ignore[attr-defined]
             ear.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             theirs = [two.enqueue("work") for _ in range(3)]
             two.pause(queue="default")

@@ -4,7 +4,7 @@ A listener can go deaf without an error: a half-open socket after a failover, or
 another session. So it checks its own session (``pg_listening_channels``) and sends itself a ping through another
 connection; when the ping does not arrive it is deaf: waiters poll as often as without it, and that is logged once.
 
-A ring may come before the jobs it stands for can be seen (see the function ``ring``), so every wake is followed by two
+A ring may come before the jobs it stands for can be seen (see the function ``ring``), so every wake is followed by three
 later looks.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LATER = (0.005, 0.05)
+LATER = (0.005, 0.02, 0.05)
 """Seconds after a wake at which to look again."""
 PROOF = 10.0
 """Seconds between proofs that the listener hears."""
@@ -77,7 +77,7 @@ class ListenBell:
         self._rung.set()
 
     def notified(self) -> None:
-        """Wake the waiter now and twice again: what was announced may not be visible yet."""
+        """Wake the waiter now and three times more: what was announced may not be visible yet."""
         now = time.monotonic()
         self._later = [now + pause for pause in LATER]
         self._rung.set()

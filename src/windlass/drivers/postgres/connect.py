@@ -41,6 +41,8 @@ OLDEST_SERVER = 130000
 BINARY = Format.BINARY
 PATIENCE = 30.0
 """Seconds that one statement of a client may take."""
+TRIES = 10
+"""How often a statement is tried that lost against another transaction, and a decision whose job has moved on."""
 FAREWELL = 1.0
 """Seconds that taking a statement back may take."""
 CONNECT = 5
@@ -83,6 +85,15 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             raise psycopg.OperationalError(
                 f"the server has not answered for {self.patience:g} s; the connection was given up"
             ) from error
+
+    def again(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run one statement, again if it lost against another transaction: then it has done nothing."""
+        for _ in range(TRIES):
+            try:
+                return self.execute(statement, values, binary=True).fetchall()
+            except (errors.DeadlockDetected, errors.SerializationFailure):
+                continue
+        return self.execute(statement, values, binary=True).fetchall()
 
     def quick(self, name: bytes, statement: bytes, values: Sequence[bytes | None]) -> PGresult:
         """Run a statement with ``$1`` parameters as text, prepared at its first use here; answers in binary.

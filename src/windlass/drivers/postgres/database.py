@@ -15,7 +15,15 @@ from psycopg.rows import tuple_row
 from windlass.drivers.base import Capabilities
 from windlass.drivers.postgres import schema
 from windlass.drivers.postgres.bell import Listener
-from windlass.drivers.postgres.connect import Connection, Connector, as_psycopg, other_database, translate, translated
+from windlass.drivers.postgres.connect import (
+    TRIES,
+    Connection,
+    Connector,
+    as_psycopg,
+    other_database,
+    translate,
+    translated,
+)
 from windlass.drivers.postgres.insert import as_json, stored
 from windlass.drivers.postgres.pool import Pool
 from windlass.drivers.postgres.sql import Sql
@@ -42,8 +50,6 @@ CLIENTS = 4
 """Connections for everything that is not the pump's."""
 HOT_PATIENCE = 6.0
 """Seconds after which a turn or a heartbeat gives an unanswering connection up: well below ``lost_after``."""
-TRIES = 10
-"""How often a statement is tried that lost against another transaction, and a decision whose job has moved on."""
 
 
 class Database:
@@ -67,21 +73,26 @@ class Database:
         self._connector = Connector(url)
         self._listen_connector = Connector(listen_url) if listen_url is not None else self._connector
         self._schema, self._bare = schema, prefix
-        self._durability = durability
+        self.durability = durability
         self._migrate = migrate
         self._quiet = quiet
         self._pump = Pool(self._connector, size=2, patience=HOT_PATIENCE)
-        self._clients = Pool(self._connector, size=clients)
+        self.clients = Pool(self._connector, size=clients)
         self._transactions = Pool(self._connector, size=None, kept=clients)
-        self._sql: Sql = Sql(schema or "public", prefix)
+        self.sql: Sql = Sql(schema or "public", prefix)
         self._store = ""
         self._opened = False
         self._pid = os.getpid()
         self._fork_lock = threading.Lock()
         self._listener = self._new_listener()
 
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler is between us and the server."""
+        return self._connector.pooled
+
     def _new_listener(self) -> Listener:
-        return Listener(self._listen_connector, self._sql.channel, self._send_ping, quiet=self._quiet)
+        return Listener(self._listen_connector, self.sql.channel, self._send_ping, quiet=self._quiet)
 
     # ------------------------------------------------------------------ life
 
@@ -94,21 +105,21 @@ class Database:
         except BaseException:
             first.close()
             raise
-        for pool in (self._pump, self._clients, self._transactions):
+        for pool in (self._pump, self.clients, self._transactions):
             pool.open()
-        self._clients.put(first)
+        self.clients.put(first)
         self._listener = self._new_listener()
         self._opened = True
 
     def _prepare(self, connection: Connection) -> None:
-        self._sql = self._located(connection)
-        found = schema.version(connection, self._sql)
+        self.sql = self._located(connection)
+        found = schema.version(connection, self.sql)
         schema.refuse_newer(found)
         if found < schema.LATEST:
             if self._migrate == "check":
                 schema.check(found)
-            schema.migrate(connection, self._sql)
-        row = connection.execute(self._sql.meta).fetchone()
+            schema.migrate(connection, self.sql)
+        row = connection.execute(self.sql.meta).fetchone()
         self._store = row[1] if row else ""
 
     def _located(self, connection: Connection) -> Sql:
@@ -139,7 +150,7 @@ class Database:
         self._opened = False
         if self._pid == os.getpid():
             self._listener.close()
-        for pool in (self._pump, self._clients, self._transactions):
+        for pool in (self._pump, self.clients, self._transactions):
             pool.close()
 
     def _check_open(self) -> None:
@@ -154,7 +165,7 @@ class Database:
 
     def _send_ping(self, token: str) -> None:
         with self._pump.lend() as connection:
-            connection.execute("SELECT pg_notify(%s, %s)", (self._sql.channel, token))
+            connection.execute("SELECT pg_notify(%s, %s)", (self.sql.channel, token))
 
     # ------------------------------------------------------------------ the caller's connection
 
@@ -213,7 +224,7 @@ class Database:
             with translated():
                 own.execute("BEGIN")
             try:
-                yield PostgresTransaction(own, own, self._sql, self._store)
+                yield PostgresTransaction(own, own, self.sql, self._store)
                 with translated():
                     own.execute("COMMIT")
             except BaseException:
@@ -228,7 +239,7 @@ class Database:
             raise TypeError("ctx.transaction() takes a blocking connection, also in `async with`; this is an async one")
         raw = self.adopt(unwrap(connection))
         end = connection if hasattr(connection, "commit") else raw
-        transaction = PostgresTransaction(raw, connection, self._sql, self._store)
+        transaction = PostgresTransaction(raw, connection, self.sql, self._store)
         try:
             with _of_the_caller():
                 if raw.autocommit and not _in_transaction(raw):

@@ -69,8 +69,7 @@ class Pool:
         self._pid = os.getpid()
         self._idle: list[Connection] = []
         self._lent = 0
-        self._returned = threading.Condition()
-        self._slots = threading.BoundedSemaphore(self._size) if self._size is not None else None
+        self._returned = threading.Condition(threading.Lock())
         self._closed = False
 
     def open(self) -> None:
@@ -91,26 +90,32 @@ class Pool:
             # The parent's connections are kept, never closed: closing would end the parent's sessions.
             self._abandoned.append(self._idle)
             self._reset()
-        if self._closed:
-            raise ClosedError
-        if self._slots is None:
-            return self._take()
-        self._slots.acquire()
-        try:
-            return self._take()
-        except BaseException:
-            self._slots.release()
-            raise
+        with self._returned:
+            while self._size is not None and self._lent >= self._size and not self._closed:
+                self._returned.wait()
+            if self._closed:
+                raise ClosedError
+            self._lent += 1
+            connection = self._take_idle()
+        return connection if connection is not None else self._open()
 
     def release(self, connection: Connection) -> None:
         """Take a connection back; a broken one, or one in the middle of a transaction, is thrown away."""
-        slots = self._slots
-        try:
-            self._give_back(connection)
-        finally:
-            if slots is not None:
-                with contextlib.suppress(ValueError):  # it was lent before a fork, and so out of the parent's slots
-                    slots.release()
+        if self._pid != os.getpid():  # lent before a fork
+            connection.close()
+            return
+        with self._returned:
+            self._lent -= 1
+            if (
+                self._closed
+                or len(self._idle) >= self._kept
+                or connection.closed
+                or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            ):
+                connection.close()
+            else:
+                self._idle.append(connection)
+            self._returned.notify()
 
     def put(self, connection: Connection) -> None:
         """Take over a connection that somebody else has opened."""
@@ -124,59 +129,40 @@ class Pool:
             with self._returned:
                 while self._idle:
                     self._idle.pop().close()
+                self._returned.notify_all()
 
-    def _take(self) -> Connection:
-        if (connection := self._take_idle()) is not None:
-            return connection
+    def _open(self) -> Connection:
         try:
             with shield.mine():  # an interrupted handler must not lose what it has just opened
-                connection = self._connector.connect(patience=self._patience)
-        except ConnectionLostError:
+                return self._connector.connect(patience=self._patience)
+        except BaseException as error:
             # The server may have no room for another one: share those there are.
-            if (connection := self._await_idle()) is None:
-                raise
-        else:
+            if isinstance(error, ConnectionLostError) and (connection := self._await_idle()) is not None:
+                return connection
             with self._returned:
-                self._lent += 1
-        return connection
+                self._lent -= 1
+                self._returned.notify()
+            raise
 
     def _take_idle(self) -> Connection | None:
-        with self._returned:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.opened > self._connector.silent_at and _alive(connection):
-                    self._lent += 1
-                    return connection
-                connection.close()
+        """Return an idle connection that is good; call with the lock held."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.opened > self._connector.silent_at and _alive(connection):
+                return connection
+            connection.close()
         return None
 
     def _await_idle(self) -> Connection | None:
-        """Wait a moment for a connection that is lent now."""
+        """Wait a moment for a connection that is lent now; our own slot is taken already."""
         deadline = time.monotonic() + SHARE
         with self._returned:
             while (connection := self._take_idle()) is None:
                 left = deadline - time.monotonic()
-                if self._lent <= 0 or left <= 0:
+                if self._lent <= 1 or left <= 0:
                     return None
                 self._returned.wait(left)
         return connection
-
-    def _give_back(self, connection: Connection) -> None:
-        if self._pid != os.getpid():  # lent before a fork
-            connection.close()
-            return
-        with self._returned:
-            if (
-                self._closed
-                or len(self._idle) >= self._kept
-                or connection.closed
-                or connection.pgconn.transaction_status != TransactionStatus.IDLE
-            ):
-                connection.close()
-            else:
-                self._idle.append(connection)
-            self._lent -= 1
-            self._returned.notify()
 
 
 def _alive(connection: Connection) -> bool:

@@ -64,7 +64,7 @@ _STATEMENTS = {
     "ring": "SELECT {p}_ring_v1(true)",
     # For libpq itself, so with its own kind of placeholders.
     "enqueue_one": """SELECT now, id FROM {p}_enqueue_one_v1($1, $2, $3::smallint, $4::json, $5::integer,
-                        $6::double precision, $7::double precision)""",
+                        $6::double precision, $7::double precision, $8::boolean)""",
     "enqueue": "SELECT now, ids FROM {p}_enqueue_v1(%s::text::json, %s)",
     "draw": "SELECT now, first, ids, streams FROM {p}_draw_v1(%s, %s::text::json)",
     "count_new": """INSERT INTO {p}_delta (stream, second, scheduled, pending, enqueued)

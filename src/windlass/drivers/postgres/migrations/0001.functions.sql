@@ -79,10 +79,11 @@ BEGIN
     PERFORM {p}_ring_v1(a_store IS NULL);
 END $$;
 
--- Stores one new job that has nothing but the usual: half the time of the function for many.
+-- Stores one new job that has nothing but the usual: half the time of the function for many. a_ring is false when the same
+-- process has just rung.
 CREATE FUNCTION {p}_enqueue_one_v1(
     a_queue text, a_task text, a_priority smallint, a_payload json, a_max_attempts integer, a_timeout double precision,
-    a_delay double precision, OUT now double precision, OUT id bigint)
+    a_delay double precision, a_ring boolean, OUT now double precision, OUT id bigint)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -105,7 +106,7 @@ BEGIN
         INSERT INTO {p}_ready (seq, id, stream) VALUES (id, id, v_stream);
         INSERT INTO {p}_delta (stream, second, pending, enqueued) VALUES (v_stream, floor(now), 1, 1);
     END IF;
-    IF pg_try_advisory_xact_lock(hashtextextended('{c}', 0)) THEN  -- as the function ring does, without the call
+    IF a_ring AND pg_try_advisory_xact_lock(hashtextextended('{c}', 0)) THEN  -- as the function ring, without the call
         PERFORM pg_notify('{c}', '');
     END IF;
 END $$;
