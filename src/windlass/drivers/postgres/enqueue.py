@@ -34,7 +34,7 @@ BULK = 400
 """From so many jobs on, COPY is quicker than one statement."""
 BURST = 0.003
 """Seconds after a ring in which another is not needed: whoever was woken looks again after 5 ms, and later."""
-FOLD = 2000
+FOLD = 10_000
 """Changes to the counters after which this process folds them, should no worker do it."""
 
 
