@@ -79,7 +79,7 @@ def test_a_web_process_may_enqueue_for_days(
     connect: Callable[[str], Windlass], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may not fold the counters, which is somebody else's job then, and no reason to fail."""
-    monkeypatch.setattr("windlass.drivers.postgres.driver.FOLD", 10)
+    monkeypatch.setattr("windlass.drivers.postgres.enqueue.FOLD", 10)
     web = connect("shop_web")
     jobs = [web.enqueue("double", {"number": 1}) for _ in range(25)]
     assert len({job.id for job in jobs}) == 25

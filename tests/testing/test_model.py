@@ -35,7 +35,7 @@ class StillDriver(PostgresDriver):
 
     def open(self) -> None:
         super().open()
-        with self._clients.lend() as connection:
+        with self.clients.lend() as connection:
             (tables,) = connection.execute(_TABLES).fetchone() or ("",)
             connection.execute(
                 f"TRUNCATE {tables} RESTART IDENTITY; UPDATE still.windlass_meta SET shift = 0, rewind = 0;"
@@ -44,7 +44,7 @@ class StillDriver(PostgresDriver):
             )
 
     def now(self) -> float:
-        now: float = self._rows(self._sql.now)[0][0]
+        now: float = self._rows(self.sql.now)[0][0]
         return now
 
 
