@@ -33,10 +33,13 @@ def is_usual(settlement: Settlement, worker: str) -> bool:
 
 
 def parameters(turn: Turn, low: Low) -> list[Any]:
-    """Return the parameters of ``exchange``; ends in the order of ids, in which everybody locks."""
-    settlements = sorted(turn.settlements, key=_id) if len(turn.settlements) > 1 else turn.settlements
-    completed = [s for s in settlements if is_usual(s, turn.worker)]
-    others = settlements if not completed else [s for s in settlements if not is_usual(s, turn.worker)]
+    """Return the parameters of ``exchange``.
+
+    Completions come in the order of ids, in which everybody locks; the others as they were given, since those that become
+    available again line up in that order.
+    """
+    completed = sorted((s for s in turn.settlements if is_usual(s, turn.worker)), key=_id)
+    others = [s for s in turn.settlements if not is_usual(s, turn.worker)]
     results = None
     if any(s.transition.result is not None for s in completed):
         results = "[" + ",".join(_json(s.transition.result) for s in completed) + "]"
