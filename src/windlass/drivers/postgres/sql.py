@@ -98,7 +98,7 @@ _STATEMENTS = {
                      OR EXISTS (SELECT FROM {p}_attempt a
                                 WHERE a.job_id = g.id AND a.finished_at = g.finished_at AND a.worker = %s)""",
     "record_by_id": _RECORD + "WHERE j.id = %s",
-    # In the order of the ids; OFFSET 0 keeps the planner from joining first.
+    # In the order of the ids, newest first.
     "records": _RECORD + "WHERE j.id = ANY (%s::text::bigint[]) ORDER BY j.id DESC",
     # The sum keeps the planner from walking down the primary key until it meets the key.
     "record_by_key": _RECORD + "WHERE j.id = (SELECT max(k.id + 0) FROM {p}_job k WHERE k.idempotency_key = %s)",
