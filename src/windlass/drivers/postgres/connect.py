@@ -75,6 +75,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._known: set[bytes] = set()
+        self.streams: dict[tuple[str, str, int], bytes] = {}
+        """The numbers of streams by queue, task and priority, as this server has given them."""
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Run a conversation with the server, and hang up when it takes too long."""

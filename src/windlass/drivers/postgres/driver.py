@@ -44,10 +44,15 @@ class PostgresDriver(Database):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._marks = Marks()
-        self._enqueues = Enqueues(self, heard=self._heard)
+        self._enqueues: Enqueues
         self._ahead = -math.inf
         self._set_at = self._answered_at = self._asked_at = -math.inf
         self._doubtful = threading.local()
+
+    def open(self) -> None:
+        """Connect, and create or check the schema."""
+        super().open()
+        self._enqueues = Enqueues(self, heard=self._heard)
 
     # ------------------------------------------------------------------ the clock
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -11,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from windlass.drivers.group import Group, Ticket
+from windlass.drivers.postgres.alone import Alone, alone
 from windlass.drivers.postgres.insert import (
     JOB_COLUMNS,
     Lines,
     as_json,
-    is_plain,
     lines,
-    one_answer,
-    one_parameters,
     stored,
 )
 from windlass.errors import ConnectionLostError, StoreError
@@ -32,8 +28,6 @@ if TYPE_CHECKING:
 
 BULK = 400
 """From so many jobs on, COPY is quicker than one statement."""
-BURST = 0.003
-"""Seconds after a ring in which another is not needed: whoever was woken looks again after 5 ms, and later."""
 FOLD = 10_000
 """Changes to the counters after which this process folds them, should no worker do it."""
 
@@ -45,8 +39,12 @@ class Enqueues(Group[Sequence["NewJob"]]):
         super().__init__()
         self._database = database
         self._heard = heard
+        sql, self._relaxed = database.sql, database.durability == "relaxed"
+        self._alone = Alone(sql, durability=database.durability)
+        # Commit without waiting for the disk, if the application said so: a setting of this transaction alone.
+        relaxed = ", set_config('synchronous_commit', 'off', true)" if self._relaxed else ""
+        self._statement = sql.enqueue.replace(" FROM", f"{relaxed} FROM", 1)
         self._unfolded = 0
-        self._rang_at = -math.inf
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store new jobs, all or none."""
@@ -76,31 +74,22 @@ class Enqueues(Group[Sequence["NewJob"]]):
         with database.clients.lend() as connection:
             if len(jobs) >= BULK:
                 return self._copy(connection, jobs)
-            if len(jobs) == 1 and is_plain(jobs[0]) and not database.pooled:
-                statement = self._relaxed(database.sql.enqueue_one).encode()
-                ring = time.monotonic() - self._rang_at > BURST
-                result = connection.quick(b"enqueue", statement, [*one_parameters(jobs[0]), b"t" if ring else b"f"])
-                if ring:
-                    self._rang_at = time.monotonic()
-                now, job_id = one_answer(result)
-                ids = [job_id]
+            answer = None
+            if len(jobs) == 1 and alone(jobs[0]) and not database.pooled:
+                answer = self._alone.insert(connection, jobs[0])
+            if answer is not None:
+                now, ids = answer[0], [answer[1]]
             else:
-                [(now, ids, *_)] = connection.again(self._relaxed(database.sql.enqueue), (as_json(jobs), None))
+                [(now, ids, *_)] = connection.again(self._statement, (as_json(jobs), None))
         self._done(now, 1)
         return stored(jobs, ids, now)
-
-    def _relaxed(self, statement: str) -> str:
-        """Commit without waiting for the disk, if the application said so: a setting of this transaction alone."""
-        if self._database.durability == "full":
-            return statement
-        return statement.replace(" FROM", ", set_config('synchronous_commit', 'off', true) FROM", 1)
 
     def _copy(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Record]:
         sql = self._database.sql
         names = list({(job.queue, job.task, job.priority): None for job in jobs})
         spelt = msgspec.json.encode([{"q": q, "t": t, "p": p} for q, t, p in names]).decode()
         with connection.transaction(), connection.cursor(binary=True) as cursor:
-            if self._database.durability == "relaxed":
+            if self._relaxed:
                 cursor.execute("SET LOCAL synchronous_commit = off")
             now, first, drawn, streams = cursor.execute(sql.draw, (len(jobs), spelt)).fetchone()  # type: ignore[misc]
             records = stored(jobs, drawn or range(first, first + len(jobs)), now)

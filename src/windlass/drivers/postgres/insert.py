@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,6 @@ from windlass.job import Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from psycopg.pq.abc import PGresult
 
     from windlass.job import NewJob
 
@@ -26,27 +23,6 @@ def is_plain(job: NewJob) -> bool:
     return not (
         job.tags or job.origin or job.meta or job.batch_id or job.tick or job.idempotency_key or job.run_at is not None
     )
-
-
-_TWO = struct.Struct(">dq")
-
-
-def one_parameters(job: NewJob) -> list[bytes | None]:
-    """Spell a plain job for the function ``enqueue_one``."""
-    return [
-        job.queue.encode(),
-        job.task.encode(),
-        b"%d" % job.priority,
-        job.payload,
-        None if job.max_attempts is None else b"%d" % job.max_attempts,
-        None if job.timeout is None else repr(job.timeout).encode(),
-        repr(job.delay).encode(),
-    ]
-
-
-def one_answer(result: PGresult) -> tuple[float, int]:
-    """Read the store's time and the id from the binary answer of ``enqueue_one``."""
-    return _TWO.unpack((result.get_value(0, 0) or b"") + (result.get_value(0, 1) or b""))
 
 
 def as_json(jobs: Sequence[NewJob]) -> str:

@@ -79,38 +79,6 @@ BEGIN
     PERFORM {p}_ring_v1(a_store IS NULL);
 END $$;
 
--- Stores one new job that has nothing but the usual: half the time of the function for many. a_ring is false when the same
--- process has just rung.
-CREATE FUNCTION {p}_enqueue_one_v1(
-    a_queue text, a_task text, a_priority smallint, a_payload json, a_max_attempts integer, a_timeout double precision,
-    a_delay double precision, a_ring boolean, OUT now double precision, OUT id bigint)
-LANGUAGE plpgsql VOLATILE AS $$
-#variable_conflict use_column
-DECLARE
-    v_stream integer;
-BEGIN
-    PERFORM pg_current_xact_id();  -- see the function for many
-    SELECT extract(epoch FROM clock_timestamp())::double precision + m.shift, nextval('{p}_seq'), (
-        SELECT s.id FROM {p}_stream s
-        WHERE s.queue = a_queue AND s.task = a_task AND s.priority = a_priority ORDER BY s.id LIMIT 1)
-    INTO now, id, v_stream FROM {p}_meta m;
-    IF v_stream IS NULL THEN
-        v_stream := {p}_stream_v1(a_queue, a_task, a_priority);
-    END IF;
-    INSERT INTO {p}_job (id, created_at, timeout, stream, max_attempts, payload)
-    VALUES (id, now, a_timeout, v_stream, a_max_attempts, a_payload);
-    IF now + a_delay > now THEN
-        INSERT INTO {p}_timer (id, run_at, stream, retrying) VALUES (id, now + a_delay, v_stream, false);
-        INSERT INTO {p}_delta (stream, second, scheduled, enqueued) VALUES (v_stream, floor(now), 1, 1);
-    ELSE
-        INSERT INTO {p}_ready (seq, id, stream) VALUES (id, id, v_stream);
-        INSERT INTO {p}_delta (stream, second, pending, enqueued) VALUES (v_stream, floor(now), 1, 1);
-    END IF;
-    IF a_ring AND pg_try_advisory_xact_lock(hashtextextended('{c}', 0)) THEN  -- as the function ring, without the call
-        PERFORM pg_notify('{c}', '');
-    END IF;
-END $$;
-
 -- Draws a_count numbers, and the streams of a bulk insert (COPY). first is NULL unless the numbers follow each other.
 CREATE FUNCTION {p}_draw_v1(
     a_count integer, a_streams json, OUT now double precision, OUT first bigint, OUT ids bigint[], OUT streams integer[])
