@@ -37,8 +37,8 @@ def postgres_pools() -> Iterator[Callable[[str], Pool]]:
                 if flavour == "given":
                     pools[flavour] = Pool(GivenPostgres(os.environ["WINDLASS_TEST_POSTGRES_URL"]))
                     started.callback(pools[flavour].close)
-                else:  # its databases go with it
-                    pools[flavour] = Pool(started.enter_context(Postgres(flavour)))
+                else:  # its databases go with it; as nobody cuts its power, nothing need reach the disk
+                    pools[flavour] = Pool(started.enter_context(Postgres(flavour, fsync="off")))
             return pools[flavour]
 
         yield give

@@ -42,7 +42,7 @@ class TestPostgres(DriverConformance):
 @pytest.fixture(scope="module")
 def system_pool() -> Iterator[Pool]:
     """Databases on the system's server."""
-    with Postgres("pg15") as server:
+    with Postgres("pg15", fsync="off") as server:
         yield Pool(server)
 
 

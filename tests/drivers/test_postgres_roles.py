@@ -27,7 +27,7 @@ def server() -> Iterator[Postgres]:
     """A server of its own: roles belong to all databases."""
     from tests.servers.postgres import Postgres
 
-    with Postgres("pg18") as server:
+    with Postgres("pg18", fsync="off") as server:
         with Windlass(server.url(), schema="jobs") as app:
             app.migrate()
         for statement in STATEMENTS:
