@@ -2,6 +2,7 @@
 
 import os
 import statistics
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ from benchmarks import postgres, process, windlass_works, wire
 from benchmarks.contender import Contender, Figure
 from benchmarks.windlass_worker import application
 from benchmarks.windlass_works import ASYNC, Store, emptied, fill, worker
-from windlass import Windlass
+from windlass import Windlass, lifecycle
+from windlass.drivers.base import Turn
 from windlass.errors import WindlassError
+from windlass.lifecycle import Settlement
 
 POSTGRES = Store(open=postgres.database, settle=postgres.settle)
 CHUNK = 50_000
@@ -122,6 +125,30 @@ def turn(app: Windlass, url: str, folder: Path, count: int = 20_000) -> float:
     return emptied(app, folder, count, worker(url, ASYNC, "default"))
 
 
+def pinned(_folder: Path, count: int = 100_000, batch: int = 100) -> Figure:
+    """Let jobs pass while a snapshot is held open, so that no dead row can go: the first tenth of the turns and the last."""
+    with postgres.database() as url, application(url) as app, psycopg.connect(url) as holder:
+        fill(app, "note_run", count)
+        postgres.settle(url)
+        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        holder.execute("SELECT pg_current_xact_id()")
+        seconds, ended = [], list[Settlement]()
+        for _ in range(count // batch):
+            start = time.perf_counter()
+            turned = app.driver.exchange(
+                Turn(worker="w", settlements=ended, limit=batch, start=batch, tasks=("note_run",))
+            )
+            seconds.append(time.perf_counter() - start)
+            if len(turned.claims) != batch:
+                raise RuntimeError(f"a turn brought {len(turned.claims)} jobs instead of {batch}")
+            ended = [Settlement(record, lifecycle.succeed(record), turned.now) for record in turned.claims]
+    tenth = len(seconds) // 10
+    return {
+        "first": batch / statistics.median(seconds[:tenth]),
+        "last": batch / statistics.median(seconds[-tenth:]),
+    }
+
+
 def missing() -> str | None:
     """Tell why it cannot be measured: the driver is not there."""
     try:
@@ -140,6 +167,7 @@ CONTENDER = Contender(
         "commits": commits,
         "round_trips": round_trips,
         "drain_full_store": drain_full_store,
+        "pinned": pinned,
     },
     drains=frozenset({"drain", "drain_threads", "drain_2_processes"}),
     missing=missing,
