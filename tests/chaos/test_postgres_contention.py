@@ -1,4 +1,4 @@
-"""Everything that writes meets everything else, in random order and with delays: nobody sees a deadlock."""
+"""Everything that writes meets everything else, in random order and with delays: there is no deadlock."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Melee:
                 driver.tallies()
 
 
-def test_nobody_sees_a_deadlock(new_postgres: Callable[..., Postgres], dice: random.Random, size: float) -> None:
+def test_nothing_that_writes_deadlocks_with_anything_else(new_postgres: Callable[..., Postgres], dice: random.Random, size: float) -> None:
     server = new_postgres(deadlock_timeout="10ms", fsync="off")
     drivers = [PostgresDriver(server.url()) for _ in range(3)]
     try:
@@ -210,7 +210,9 @@ def test_nobody_sees_a_deadlock(new_postgres: Callable[..., Postgres], dice: ran
         melee.run()
         assert melee.errors == []
         [(deadlocks,)] = server.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-        print(f"{deadlocks} deadlocks resolved unseen; {melee.done}")  # noqa: T201
+        print(melee.done)  # noqa: T201
+        # Each costs deadlock_timeout, a second in production, before it is resolved unseen. See "Locks" in the functions.
+        assert deadlocks == 0, server.said
         for what in ("claims", "refused", "transactions", "changes", "buried", "rescued", "purged"):
             assert melee.done.get(what), f"no {what}"
         assert_consistent(server.url())
