@@ -194,7 +194,9 @@ class Melee:
                 driver.tallies()
 
 
-def test_nothing_that_writes_deadlocks_with_anything_else(new_postgres: Callable[..., Postgres], dice: random.Random, size: float) -> None:
+def test_nothing_that_writes_deadlocks_with_anything_else(
+    new_postgres: Callable[..., Postgres], dice: random.Random, size: float
+) -> None:
     server = new_postgres(deadlock_timeout="10ms", fsync="off")
     drivers = [PostgresDriver(server.url()) for _ in range(3)]
     try:

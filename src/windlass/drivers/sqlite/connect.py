@@ -100,7 +100,7 @@ def check_place(path: Path) -> None:
             "use a local disk, or PostgreSQL for several machines"
         )
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise ConnectionLostError(f"{str(path)!r} cannot be written by this user")
+        raise ConnectionLostError(f"{str(path)!r} cannot be written by this user", passing=False)
 
 
 def connect(path: str, *, durability: str, read_only: bool = False) -> sqlite3.Connection:
