@@ -253,7 +253,7 @@ def test_a_turn_that_loses_against_a_stranger_is_made_again(new_postgres: Callab
         theirs.result(20)
         stranger.rollback()
         assert turned.result(20).refused == []
-        assert server.said.count("deadlock detected") == 1
+        assert "deadlock detected" in server.said
 
 
 def waiting(server: Postgres) -> int:
