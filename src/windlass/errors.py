@@ -20,7 +20,7 @@ The tree::
     │   ├── LeaseLostError          .lease
     │   └── UniqueConflictError     .existing
     ├── StoreError
-    │   ├── ConnectionLostError     the store cannot be reached or is locked; worth retrying (also ConnectionError)
+    │   ├── ConnectionLostError     .passing; the store cannot be reached or is locked (also ConnectionError)
     │   ├── StoreFullError          no room left; worth retrying once there is
     │   ├── CorruptStoreError       the store's own files are damaged
     │   └── SchemaError             not migrated, or made by a newer release
@@ -157,6 +157,11 @@ class StoreError(WindlassError):
 
 class ConnectionLostError(StoreError, ConnectionError):
     """The store cannot be reached."""
+
+    def __init__(self, message: str | None = None, *, passing: bool = True) -> None:
+        self.passing = passing
+        """Whether it is worth waiting: a server comes back, a wrong password stays wrong."""
+        super().__init__(message)
 
 
 class StoreFullError(StoreError):

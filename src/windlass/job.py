@@ -145,6 +145,20 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """A running job that was asked to stop."""
 
 
+def first_record(job: NewJob, job_id: int, now: float) -> Record:
+    """Return the record of a job that is stored *now*: pending, or scheduled if it is for later."""
+    run_at = job.run_at if job.run_at is not None else now + job.delay
+    if run_at > now:
+        status = Status.SCHEDULED
+    else:
+        status, run_at = Status.PENDING, now
+    return Record(
+        job_id, job.task, job.queue, status, job.priority, job.payload, 0, 0, 0, job.max_attempts, job.timeout, run_at, now,
+        None, None, None, None, msgspec.json.encode(job.tags).decode() if job.tags else None, job.origin, job.meta,
+        job.batch_id, job.tick, job.idempotency_key,
+    )  # fmt: skip
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One try at a job, as history keeps it."""
 

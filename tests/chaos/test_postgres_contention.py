@@ -1,15 +1,19 @@
-"""Everything that writes meets everything else, in random order and with delays: nobody sees a deadlock."""
+"""Everything that writes meets everything else, in random order and with delays: there is no deadlock."""
 
 from __future__ import annotations
 
 import random
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from tests.chaos.ledger import assert_consistent
+from tests.waiting import until
 from windlass import JobError, LeaseLostError, Status, lifecycle, rescuer
 from windlass.drivers.base import Turn, Worker
 from windlass.drivers.postgres import PostgresDriver
@@ -194,7 +198,9 @@ class Melee:
                 driver.tallies()
 
 
-def test_nobody_sees_a_deadlock(new_postgres: Callable[..., Postgres], dice: random.Random, size: float) -> None:
+def test_nothing_that_writes_deadlocks_with_anything_else(
+    new_postgres: Callable[..., Postgres], dice: random.Random, size: float
+) -> None:
     server = new_postgres(deadlock_timeout="10ms", fsync="off")
     drivers = [PostgresDriver(server.url()) for _ in range(3)]
     try:
@@ -209,8 +215,10 @@ def test_nobody_sees_a_deadlock(new_postgres: Callable[..., Postgres], dice: ran
         melee = Melee(drivers, dice, int(60 * size))
         melee.run()
         assert melee.errors == []
-        [(deadlocks,)] = server.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-        print(f"{deadlocks} deadlocks resolved unseen; {melee.done}")  # noqa: T201
+        print(melee.done)  # noqa: T201
+        # Each costs deadlock_timeout, a second in production, before it is resolved unseen. See "Locks" in the functions. From
+        # the log, as the server's statistics are late.
+        assert "deadlock detected" not in server.said, server.said
         for what in ("claims", "refused", "transactions", "changes", "buried", "rescued", "purged"):
             assert melee.done.get(what), f"no {what}"
         assert_consistent(server.url())
@@ -219,3 +227,35 @@ def test_nobody_sees_a_deadlock(new_postgres: Callable[..., Postgres], dice: ran
     finally:
         for driver in drivers:
             driver.close()
+
+
+def test_a_turn_that_loses_against_a_stranger_is_made_again(new_postgres: Callable[..., Postgres]) -> None:
+    """Somebody else's hands may lock in any order."""
+    server = new_postgres(deadlock_timeout="10ms")
+    lock = "SELECT FROM windlass_running WHERE id = %s FOR UPDATE"
+    with (
+        closing(PostgresDriver(server.url())) as driver,
+        psycopg.connect(server.url()) as first,
+        psycopg.connect(server.url(), options="-cdeadlock_timeout=1h") as stranger,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        driver.open()
+        low, high = (r.id for r in driver.insert([NewJob(task="a", queue="default", payload=b"{}")] * 2))
+        claims = driver.exchange(Turn(worker="w", limit=2, start=2, tasks=("a",))).claims
+        ends = [Settlement(record, lifecycle.succeed(record), driver.now()) for record in claims]
+        first.execute(lock, (low,))
+        stranger.execute(lock, (high,))
+        turned = threads.submit(driver.exchange, Turn(worker="w", settlements=ends))
+        until(lambda: waiting(server) == 1)
+        theirs = threads.submit(stranger.execute, lock, (low,))
+        until(lambda: waiting(server) == 2)
+        first.rollback()  # the turn gets the low one and wants the high one
+        theirs.result(20)
+        stranger.rollback()
+        assert turned.result(20).refused == []
+        assert "deadlock detected" in server.said
+
+
+def waiting(server: Postgres) -> int:
+    [(number,)] = server.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    return int(number)

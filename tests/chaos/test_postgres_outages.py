@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,7 +16,7 @@ from windlass import ConnectionLostError, Outcome, Status, Windlass
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.chaos.fleet import Fleet
     from tests.chaos.traffic import Traffic
@@ -53,6 +53,12 @@ def ready(app: Windlass, fleet: Fleet) -> None:
     resumes(app)
 
 
+def stops(jobs: Traffic) -> None:
+    """Wait until no job can be enqueued any more."""
+    lost = jobs.lost
+    until(lambda: jobs.lost > lost + 5)
+
+
 def drained(app: Windlass) -> None:
     until(lambda: (s := app.stats()).pending + s.running + s.scheduled + s.retrying == 0, timeout=60, every=0.1)
 
@@ -80,8 +86,7 @@ def test_the_server_restarts_in_every_way(
     for stop in (lambda: server.stop("fast"), lambda: server.stop("immediate"), server.kill):
         jobs.flows()
         stop()
-        lost = jobs.lost
-        until(lambda lost=lost: jobs.lost > lost + 5)
+        stops(jobs)
         server.start()
         resumes(app)
     jobs.flows()
@@ -202,7 +207,7 @@ def test_the_network_fails(  # noqa: PLR0917 - fixtures
 def test_somebody_else_takes_every_connection(
     new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
 ) -> None:
-    """Workers go on with what they have; who comes late is told why, and gets in when there is room."""
+    """Workers go on with what they have; who comes late is told why, and a late worker gets in when there is room."""
     server = new_postgres(max_connections=40, superuser_reserved_connections=0)
     app = new_app(server.url())
     app.stats()
@@ -219,75 +224,65 @@ def test_somebody_else_takes_every_connection(
         newcomer = new_app(server.url())
         with pytest.raises(ConnectionLostError, match="too many clients"):
             newcomer.stats()
-        late = fleet.start()
-        assert late.wait(20) != 0
+        fleet.start()
+        until(lambda: "worker: the store is away" in fleet.said, timeout=20)
         assert fleet.said.count("too many clients") == 1
-        fleet.running.remove(late)
         # Neither threads of a client nor a worker's heart fail while another has the connection that there is.
         with ThreadPoolExecutor(8) as threads:
             assert len(list(threads.map(lambda _: app.stats(), range(100)))) == 100
         jobs.flows(300)
         resumes(app)
     assert newcomer.stats().completed
-    fleet.start()
     until(lambda: sum(worker.status == "running" for worker in newcomer.driver.workers()) == 3)
+    assert fleet.said.count("too many clients") == 1
     resumes(newcomer)
     finish(newcomer, server.url(), fleet, jobs)
+
+
+@contextmanager
+def failing_over(
+    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+) -> Iterator[tuple[Postgres, Postgres, Traffic]]:
+    """Give a server and its standby, which takes over within the block, while jobs flow by a URL with both."""
+    first = new_postgres(synchronous_standby_names="*")
+    with first.standby(synchronous_standby_names="") as second:
+        url = (
+            f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/postgres"
+            "?target_session_attrs=read-write"
+        )
+        app = new_app(url)
+        app.stats()
+        fleet = new_fleet(url, 2, CHAOS_LOST_AFTER=15)
+        ready(app, fleet)
+        jobs = traffic(app)
+        jobs.flows()
+        yield first, second, jobs
+        resumes(app)
+        jobs.flows()
+        finish(app, second.url(), fleet, jobs)
 
 
 def test_a_standby_takes_over(
     new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
 ) -> None:
     """Of a URL with two hosts the one that writes is found, also when it has changed."""
-    first = new_postgres(synchronous_standby_names="*")
-    second = first.standby(synchronous_standby_names="")
-    with second:
-        url = (
-            f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/postgres"
-            "?target_session_attrs=read-write"
-        )
-        app = new_app(url)
-        app.stats()
-        fleet = new_fleet(url, 2, CHAOS_LOST_AFTER=15)
-        ready(app, fleet)
-        jobs = traffic(app)
-        jobs.flows()
+    with failing_over(new_postgres, new_fleet, new_app, traffic) as (first, second, jobs):
         first.kill()
-        lost = jobs.lost
-        until(lambda: jobs.lost > lost + 5)
+        stops(jobs)
         second.promote()
-        resumes(app)
-        jobs.flows()
-        finish(app, second.url(), fleet, jobs)
 
 
 def test_a_server_that_becomes_read_only_is_left(
     new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
 ) -> None:
     """Its sessions live on when it is demoted in place; they are of no use any more."""
-    first = new_postgres(synchronous_standby_names="*")
-    second = first.standby(synchronous_standby_names="")
-    with second:
-        url = (
-            f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/postgres"
-            "?target_session_attrs=read-write"
-        )
-        app = new_app(url)
-        app.stats()
-        fleet = new_fleet(url, 2, CHAOS_LOST_AFTER=15)
-        ready(app, fleet)
-        jobs = traffic(app)
-        jobs.flows()
+    with failing_over(new_postgres, new_fleet, new_app, traffic) as (first, second, jobs):
         first.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         first.execute("SELECT pg_reload_conf()")
-        lost = jobs.lost
-        until(lambda: jobs.lost > lost + 5)
+        stops(jobs)
         (place,) = first.execute("SELECT pg_current_wal_flush_lsn()")[0]
         until(lambda: second.execute(f"SELECT pg_last_wal_replay_lsn() >= '{place}'") == [(True,)])
         second.promote()
-        resumes(app)
-        jobs.flows()
-        finish(app, second.url(), fleet, jobs)
 
 
 def test_transactions_of_others_stay_open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,6 +11,8 @@ from psycopg import sql
 
 from tests.waiting import until
 from windlass import Windlass
+from windlass.drivers.postgres import schema
+from windlass.drivers.postgres.sql import Sql
 from windlass.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,6 +41,26 @@ def make(postgres_url: str) -> Iterator[Callable[..., Windlass]]:
     yield make
     for app in made:
         app.close()
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+def test_who_waits_while_another_makes_the_schema_finds_it_made(postgres_url: str, isolation: str) -> None:
+    options = f"options=-cdefault_transaction_isolation%3D{isolation.replace(' ', '%5C%20')}"
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with (
+        psycopg.connect(postgres_url, autocommit=True) as other,
+        psycopg.connect(postgres_url, autocommit=True) as watch,
+        Windlass(f"{postgres_url}?{options}") as app,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        other.execute("BEGIN")
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('public.windlass migrate', 0))")
+        found = threads.submit(app.count)
+        until(lambda: watch.execute(waiting).fetchone() == (1,))
+        for _, text in schema.script(Sql("public", "windlass")):
+            other.execute(text.encode())
+        other.execute("COMMIT")
+        assert found.result(20) == 0
 
 
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)

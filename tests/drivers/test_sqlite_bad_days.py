@@ -9,7 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,6 +83,22 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
     """The message says so and asks for a file."""
     with pytest.raises(ConfigurationError, match="is a folder"):
         _app(tmp_path).stats()
+
+
+def test_many_who_make_the_same_new_file_at_once_all_get_in(tmp_path: Path) -> None:
+    """As the processes of a first start do: one of them has the file to itself for an instant."""
+    for number in range(5):
+        drivers = [SqliteDriver(tmp_path / f"{number}.db") for _ in range(6)]
+        line = threading.Barrier(len(drivers))
+
+        def enter(driver: SqliteDriver, line: threading.Barrier = line) -> int:
+            line.wait(20)
+            with closing(driver):
+                driver.open()
+                return len(driver.tallies())
+
+        with ThreadPoolExecutor(len(drivers)) as threads:
+            assert list(threads.map(enter, drivers)) == [0] * len(drivers)
 
 
 def test_an_unwritable_folder_is_said_at_once(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Where PostgreSQL's programs are.
 
-``pg18`` comes with the development dependencies, ``pg15`` is whatever the system has (Debian 12: 15).
+``pg18`` comes with the development dependencies, ``pg15`` is whatever the system has (Debian 12: 15). To try another
+version, ``WINDLASS_TEST_PG18`` or ``WINDLASS_TEST_PG15`` names the folder with its programs.
 """
 
 import fcntl
 import functools
 import hashlib
 import importlib.util
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -45,7 +47,8 @@ class Binaries:
 @functools.cache
 def binaries(flavour: str) -> Binaries:
     """Find the programs of *flavour*; the test is skipped where there are none."""
-    folder = _wheel() if flavour == "pg18" else _debian(flavour)
+    given = os.environ.get(f"WINDLASS_TEST_{flavour.upper()}")
+    folder = Path(given) if given else _wheel() if flavour == "pg18" else _debian(flavour)
     return Binaries(folder=folder, version=_version(folder))
 
 

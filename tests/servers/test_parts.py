@@ -21,8 +21,14 @@ def test_a_missing_part_that_is_required_is_a_failure(monkeypatch: pytest.Monkey
         missing("gizmo", "nobody made it")
 
 
-def test_pg18_is_18() -> None:
-    assert binaries("pg18").version.startswith("18.")
+def test_pg18_is_18(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WINDLASS_TEST_PG18", raising=False)
+    assert binaries.__wrapped__("pg18").version.startswith("18.")
+
+
+def test_a_flavour_may_be_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINDLASS_TEST_PG15", str(binaries("pg18").folder))
+    assert binaries.__wrapped__("pg15") == binaries("pg18")
 
 
 def test_programs_that_the_servers_account_cannot_reach_are_copied(tmp_path: Path) -> None:

@@ -216,3 +216,32 @@ def _leave_if_forked(pid: int) -> None:
     """End a child that a handler has forked and that came back from it: it would go on as a second worker."""
     if os.getpid() != pid:
         os._exit(0)
+
+
+class Lanes(dict[str, "Lane"]):
+    """The lanes by name, each made when the first job needs it."""
+
+    def __init__(self, finished: Callable[[Sequence[Execution]], None], size: int) -> None:
+        super().__init__()
+        self._finished = finished
+        self._size = size
+
+    def __missing__(self, name: str) -> Lane:
+        """Make the lane."""
+        lane: Lane
+        match name:
+            case "async":
+                lane = LoopLane(self._finished)
+            case "thread":
+                lane = ThreadLane(self._finished, size=self._size)
+            case _:
+                from windlass.worker.processes import ProcessLane
+
+                lane = ProcessLane(self._finished, size=self._size)
+        self[name] = lane
+        return lane
+
+    def close(self) -> None:
+        """Close them all."""
+        for lane in list(self.values()):
+            lane.close()

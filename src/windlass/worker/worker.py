@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from windlass.context import _current
-from windlass.errors import ConfigurationError, ShutdownTimeoutError, WorkerStateError
+from windlass.errors import ConfigurationError, ConnectionLostError, ShutdownTimeoutError, WorkerStateError
 from windlass.events import WorkerStarted, WorkerStopped
 from windlass.settings import check_name
 from windlass.times import seconds
 from windlass.worker import logs
 from windlass.worker.execution import Cause
 from windlass.worker.heart import Heart, new_card
-from windlass.worker.lanes import LoopLane, ThreadLane
+from windlass.worker.lanes import Lanes
 from windlass.worker.maintenance import Maintenance
 from windlass.worker.pump import INSIST, Pump
+from windlass.worker.service import Backoff
 from windlass.worker.teller import Teller
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Worker as Card
     from windlass.times import Duration
-    from windlass.worker.lanes import Lane
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     worker: str
     state: str
-    """running, stopping or stopped."""
+    """waiting (for the store, to start), running, stopping or stopped."""
     running: int
     concurrency: int
     prefetched: int
@@ -89,6 +89,9 @@ class Worker:
         self._lock = threading.Lock()
         self._signals = 0
         self._hurry = _Flag()
+        self._prepared = False
+        """Whether the hooks of a start have been called, and those of a stop not yet."""
+        self._waiting = False
 
     # ------------------------------------------------------------------ what it is
 
@@ -105,10 +108,10 @@ class Worker:
     def snapshot(self) -> Snapshot:
         """Return the worker in numbers."""
         parts = self._parts
-        if parts is None:
+        if parts is None or self._waiting:
             return Snapshot(
-                worker="", state="stopped", running=0, concurrency=self._concurrency, prefetched=0, processed=0,
-                failed=0, refused=0, stuck=0, healthy=False, beat_age=0.0,
+                worker="", state="waiting" if self._waiting else "stopped", running=0, concurrency=self._concurrency,
+                prefetched=0, processed=0, failed=0, refused=0, stuck=0, healthy=False, beat_age=0.0,
             )  # fmt: skip
         return parts.snapshot()
 
@@ -119,21 +122,28 @@ class Worker:
 
         Raises:
             WorkerStateError: it runs already.
+            ConnectionLostError: the store cannot be reached; :meth:`run` waits for it.
         """
         with self._lock:
             if self.alive:
                 raise WorkerStateError("this worker is running already; stop() it first")
             self._hurry.up = False
-            for hook in self._app.start_hooks:
-                hook()
             parts = _Parts(self._app, concurrency=self._concurrency, queues=self._queues)
             try:
+                self._prepare()
                 parts.start()
             except BaseException:
                 parts.close()
                 raise
             self._parts = parts
         self._app.hub.emit(WorkerStarted(worker=self.id))
+
+    def _prepare(self) -> None:
+        """Call the hooks, once for a start that is tried again."""
+        if not self._prepared:
+            for hook in self._app.start_hooks:
+                hook()
+            self._prepared = True
 
     def stop(self, timeout: Duration | None = None) -> None:
         """Stop: claim nothing more, wait for running handlers, then cancel them, then give their jobs back.
@@ -158,6 +168,7 @@ class Worker:
             if parts.state == "stopped":  # by another thread, which also calls the hooks
                 return []
             given = parts.stop(grace, self._hurry)
+            self._prepared = False
         for hook in self._app.stop_hooks:
             try:
                 hook()
@@ -183,6 +194,8 @@ class Worker:
     def run(self, *, on_tick: Callable[[Snapshot], None] | None = None) -> str:
         """Work until SIGTERM or SIGINT; a second one stops at once. Call it in the main thread.
 
+        Waits for a store that cannot be reached yet, unless the reason is one that stays.
+
         *on_tick* is called about once a second. Returns why it ended: ``"stopped"``, ``"max_jobs"`` or
         ``"max_memory"``.
         """
@@ -198,8 +211,7 @@ class Worker:
 
         before = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self.start()
-            reason = self._watch(wake, on_tick)
+            reason = self._watch(wake, on_tick) if self._start_patiently(wake) else "stopped"
             given = self._stop(self._app.settings.grace)
             if given:
                 log.warning("%d job(s) were still running and were given back: %s", len(given), given[:10])
@@ -209,6 +221,26 @@ class Worker:
             for number, handler in before.items():
                 signal.signal(number, handler)
         return reason
+
+    def _start_patiently(self, wake: queue.SimpleQueue[None]) -> bool:
+        """Start as soon as the store is there; return whether that came before a signal."""
+        backoff = Backoff("worker")
+        try:
+            while not self._signals:
+                try:
+                    self.start()
+                except ConnectionLostError as error:
+                    if not error.passing:
+                        raise
+                    self._waiting = True
+                    with contextlib.suppress(queue.Empty):
+                        wake.get(timeout=backoff.failed(error))
+                else:
+                    backoff.succeeded()
+                    return True
+            return False
+        finally:
+            self._waiting = False
 
     def _watch(self, wake: queue.SimpleQueue[None], on_tick: Callable[[Snapshot], None] | None) -> str:
         while True:
@@ -264,7 +296,7 @@ class _Parts:
             queues=queues,
         )
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
-        self.pump.lanes = _Lanes(self.pump, concurrency)
+        self.pump.lanes = Lanes(self.pump.finished, concurrency)
 
     def start(self) -> None:
         """Start: known to the store first, then claiming."""
@@ -361,33 +393,6 @@ class _Parts:
     def _cut_off(self) -> None:
         log.error("worker %s cannot reach the store and gives its leases up by itself", self.pump.worker)
         self.pump.interrupt(Cause.LOST)
-
-
-class _Lanes(dict[str, "Lane"]):
-    """The lanes by name, each made when the first job needs it."""
-
-    def __init__(self, pump: Pump, size: int) -> None:
-        super().__init__()
-        self._pump = pump
-        self._size = size
-
-    def __missing__(self, name: str) -> Lane:
-        lane: Lane
-        match name:
-            case "async":
-                lane = LoopLane(self._pump.finished)
-            case "thread":
-                lane = ThreadLane(self._pump.finished, size=self._size)
-            case _:
-                from windlass.worker.processes import ProcessLane
-
-                lane = ProcessLane(self._pump.finished, size=self._size)
-        self[name] = lane
-        return lane
-
-    def close(self) -> None:
-        for lane in list(self.values()):
-            lane.close()
 
 
 def _new_id() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import select
 import time
 from contextlib import contextmanager
@@ -198,8 +199,10 @@ class Connector:
         Raises:
             ConnectionLostError: the server cannot be reached, or does not let us in.
         """
-        with translated():
+        try:
             connection = Connection.connect(self.conninfo, autocommit=True, prepare_threshold=self.prepare)
+        except psycopg.Error as error:
+            raise _unreachable(error) from error
         connection.patience, connection.connector, connection.opened = patience, self, time.monotonic()
         return connection
 
@@ -223,6 +226,22 @@ class Connector:
     def pooled(self) -> bool:
         """Whether a pooler such as pgbouncer is between us and the server."""
         return self.prepare is None
+
+
+# Libpq gives the server's reason in words only. Where they are not English, or are of a pooler with words of its own,
+# nobody is called wrong, and a worker waits.
+_WRONG = re.compile(
+    r"authentication failed|no password supplied|(role|database) \".*\" does not exist|no such (user|database)|pg_hba\.conf"
+)
+
+
+def _unreachable(error: psycopg.Error) -> WindlassError:
+    """Return the error for a connection that could not be opened; it will not pass if every host finds us wrong."""
+    text = str(error)
+    tried = [line for line in text.splitlines() if line.startswith("- host:")] or [text]
+    if all(map(_WRONG.search, tried)):
+        return ConnectionLostError(text.strip().partition("\n")[0], passing=False)
+    return translate(error)
 
 
 def _check_server(version: int) -> None:

@@ -24,7 +24,12 @@ SKEW = 1.0
 """Seconds between this host's clock and the server's worth a note."""
 HOT = ("ready", "running", "timer", "delta")
 
-# What keeps vacuum from removing dead rows: the oldest snapshot in use, a prepared transaction, a replication slot.
+BEHIND = 10_000
+"""Transactions that replication may hold back before it is worth a note."""
+FAR_BEHIND = 1_000_000
+"""The same for a warning."""
+
+# What keeps vacuum from removing dead rows, in this database: the oldest snapshot in use, a prepared transaction.
 _PINS = """
 SELECT pid::text, coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::double precision,
        coalesce(usename, '?') || ' ' || state || ': ' || left(regexp_replace(query, '\\s+', ' ', 'g'), 80), 'transaction'
@@ -35,6 +40,27 @@ SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::double precision, 
 FROM pg_prepared_xacts WHERE database = current_database()
 ORDER BY 2 DESC LIMIT 1
 """
+
+# The same from outside, in every database: replication slots, and standbys that report their queries and have no slot. What
+# is read here in transactions and not in seconds is all that the server knows.
+_REPLICATION = """
+SELECT CASE WHEN active THEN 'slot' ELSE 'left' END, slot_name::text, 'rows', age(xmin) AS held
+FROM pg_replication_slots WHERE xmin IS NOT NULL
+UNION ALL
+SELECT 'consumer', slot_name::text, 'rows of the catalogs', age(catalog_xmin)
+FROM pg_replication_slots WHERE catalog_xmin IS NOT NULL
+UNION ALL
+SELECT 'standby', coalesce(nullif(application_name, ''), '?') || ' at ' || coalesce(host(client_addr), 'a socket'), 'rows',
+       age(backend_xmin)
+FROM pg_stat_replication WHERE backend_xmin IS NOT NULL
+ORDER BY held DESC
+"""
+_CURES = {
+    "slot": "a query on its standby is that old: end it there, or set hot_standby_feedback = off there",
+    "left": "nobody is connected to it: start its standby, or SELECT pg_drop_replication_slot('{name}')",
+    "consumer": "whoever reads it is behind or gone: let it catch up, or SELECT pg_drop_replication_slot('{name}')",
+    "standby": "a query there is that old: end it, or set hot_standby_feedback = off there",
+}
 
 
 def diagnose(
@@ -62,6 +88,7 @@ def diagnose(
         *_pooler(listener, pooled=pooled, direct=direct),
         _notifications(one("SELECT pg_notification_queue_usage()")),
         _pin(connection),
+        *_replication(connection),
         _room(one("SELECT count(*) FROM pg_stat_activity"), int(one("SHOW max_connections"))),
     ]
     found += [_dead(connection, sql, table) for table in HOT]
@@ -154,6 +181,22 @@ def _pin(connection: Connection) -> Finding:
     )
 
 
+def _replication(connection: Connection) -> list[Finding]:
+    """Name each slot or standby that holds vacuum back."""
+    rows = connection.execute(_REPLICATION, prepare=False).fetchall()
+    found = [
+        Finding(
+            name="replication",
+            value=f"{'standby' if kind == 'standby' else 'slot'} {name} holds back the dead {what} of {held} transactions",
+            level="warning" if held >= FAR_BEHIND else "note",
+            advice=_CURES[kind].format(name=name),
+        )
+        for kind, name, what, held in rows
+        if held >= BEHIND
+    ]
+    return found or [Finding(name="replication", value="holds nothing back")]
+
+
 def _room(used: int, most: int) -> Finding:
     tight = used > 0.8 * most
     return Finding(
@@ -177,7 +220,7 @@ def _dead(connection: Connection, sql: Sql, table: str) -> Finding:
         name=f"table {table}",
         value=f"{live} rows, {dead} dead, vacuumed {vacuumed}",
         level="warning" if bad else "ok",
-        advice="autovacuum is off, behind, or held back by the oldest transaction" if bad else "",
+        advice="autovacuum is off, behind, or held back: see the oldest transaction and replication" if bad else "",
     )
 
 

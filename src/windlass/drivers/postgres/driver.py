@@ -62,15 +62,14 @@ class PostgresDriver(Database):
         Needs no server once one has answered: what ends during an outage has an end too. This machine's time of day plays
         no part, so that it may be wrong, or be set right.
         """
-        if time.monotonic() - max(self._answered_at, self._asked_at) > FRESH:
+        known = self._answered_at > -math.inf
+        if not known or time.monotonic() - max(self._answered_at, self._asked_at) > FRESH:
             self._asked_at = time.monotonic()
             try:
                 self._ask_time()
             except StoreError:
-                if self._answered_at == -math.inf:
+                if not known:
                     raise
-        elif self._answered_at == -math.inf:
-            self._ask_time()
         return time.monotonic() + self._ahead
 
     def _ask_time(self) -> None:

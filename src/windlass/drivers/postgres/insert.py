@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.job import Record, Status
+from windlass.job import Status, first_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from windlass.job import NewJob
+    from windlass.job import NewJob, Record
 
 _encode = msgspec.json.encode
 _NULL = b"\\N"
@@ -64,35 +64,7 @@ def _object(job: NewJob) -> str:
 
 def stored(jobs: Sequence[NewJob], ids: Sequence[int], now: float) -> list[Record]:
     """Return the records of jobs that were given *ids* at *now*."""
-    return [_record(job, job_id, now) for job, job_id in zip(jobs, ids, strict=True)]
-
-
-def _record(job: NewJob, job_id: int, now: float) -> Record:
-    run_at = job.run_at if job.run_at is not None else now + job.delay
-    if run_at > now:
-        status = Status.SCHEDULED
-    else:
-        status, run_at = Status.PENDING, now
-    plain = (
-        job_id,
-        job.task,
-        job.queue,
-        status,
-        job.priority,
-        job.payload,
-        0,
-        0,
-        0,
-        job.max_attempts,
-        job.timeout,
-        run_at,
-        now,
-    )
-    if is_plain(job):
-        return Record(*plain)
-    tags = _encode(job.tags).decode() if job.tags else None
-    rest = (tags, job.origin, job.meta, job.batch_id, job.tick, job.idempotency_key)
-    return Record(*plain, None, None, None, None, *rest)
+    return [first_record(job, job_id, now) for job, job_id in zip(jobs, ids, strict=True)]
 
 
 class Lines(msgspec.Struct, frozen=True):

@@ -21,8 +21,13 @@ WAIT = 10
 
 def version(connection: Connection, sql: Sql) -> int:
     """Return the schema's version; 0 when there is none."""
-    table = connection.execute("SELECT to_regclass(%s)::text", (f"{sql.prefix}_meta",)).fetchone()
-    if table is None or table[0] is None:
+    # Not to_regclass(): a session that has looked before remembers that there was no table, and goes on doing so while it
+    # waits for somebody who makes it. To read a table, also this one, takes a lock, and that brings the news.
+    table = connection.execute(
+        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+        (sql.schema, f"{sql.bare}_meta"),
+    ).fetchone()
+    if table is None:
         return 0
     row = connection.execute(sql.meta).fetchone()
     return int(row[0]) if row else 0
@@ -80,6 +85,7 @@ def migrate(connection: Connection, sql: Sql) -> list[str]:
     done = []
     try:
         with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # to see what was made while we waited
             connection.execute(f"SET LOCAL lock_timeout = '{WAIT}s'")
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{sql.channel} migrate",))
             found = version(connection, sql)

@@ -130,9 +130,12 @@ _STATEMENTS = {
                RETURNING id""",
     "retire": "UPDATE {p}_worker SET status = 'stopped' WHERE id = %s AND status <> 'lost'",
     "workers": "SELECT beat_at, lost_after, status, card::text FROM {p}_worker ORDER BY id",
+    # Locked in one order, as others may bury the same.
     "bury": """UPDATE {p}_worker SET status = 'lost'
-               WHERE status IN ('running', 'stopping')
-                 AND (id = ANY (%s::text[]) OR %s AND beat_at + lost_after < {p}_now_v1())
+               WHERE id IN (SELECT w.id FROM {p}_worker w
+                            WHERE w.status IN ('running', 'stopping')
+                              AND (w.id = ANY (%s::text[]) OR %s AND w.beat_at + w.lost_after < {p}_now_v1())
+                            ORDER BY w.id FOR UPDATE)
                RETURNING id""",
     # Reads the running table, which holds what the fleet has in hand and no more.
     "orphans": """SELECT u.id FROM {p}_running u LEFT JOIN {p}_worker w ON w.id = u.worker
@@ -144,12 +147,20 @@ _STATEMENTS = {
     "pauses": "SELECT kind, name FROM {p}_pause",
     "purge": "SELECT {p}_purge_v1(%s, {p}_now_v1() - %s, %s, %s)",
     "fold": "SELECT {p}_fold_v1()",
-    "trim_pulse": "DELETE FROM {p}_pulse WHERE second < {p}_now_v1() - %s",
-    "forget_workers": """DELETE FROM {p}_worker w
-                         WHERE w.status IN ('lost', 'stopped') AND w.beat_at < {p}_now_v1() - %s
-                           AND NOT EXISTS (SELECT FROM {p}_running u WHERE u.worker = w.id)""",
-    "forget_signals": """DELETE FROM {p}_signal g
-                         WHERE NOT EXISTS (SELECT FROM {p}_worker w WHERE w.id = g.worker)""",
+    # What somebody else is at, these pass over: it will be there next time, or be gone.
+    "trim_pulse": """DELETE FROM {p}_pulse
+                     WHERE (second, queue) IN (SELECT p.second, p.queue FROM {p}_pulse p
+                                               WHERE p.second < {p}_now_v1() - %s FOR UPDATE SKIP LOCKED)""",
+    "forget_workers": """DELETE FROM {p}_worker
+                         WHERE id IN (SELECT w.id FROM {p}_worker w
+                                      WHERE w.status IN ('lost', 'stopped') AND w.beat_at < {p}_now_v1() - %s
+                                        AND NOT EXISTS (SELECT FROM {p}_running u WHERE u.worker = w.id)
+                                      FOR UPDATE SKIP LOCKED)""",
+    "forget_signals": """DELETE FROM {p}_signal
+                         WHERE (worker, job_id, lease, cancel) IN (
+                             SELECT g.worker, g.job_id, g.lease, g.cancel FROM {p}_signal g
+                             WHERE NOT EXISTS (SELECT FROM {p}_worker w WHERE w.id = g.worker)
+                             FOR UPDATE SKIP LOCKED)""",
     "history": """SELECT number, worker, started_at, finished_at, outcome, convert_to(error::text, 'UTF8')
                   FROM {p}_attempt WHERE job_id = %s
                   UNION ALL

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,10 @@ OLDEST_SQLITE = (3, 38, 0)
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 )
+
+
+MOMENT = 1.0
+"""Seconds that opening waits for a lock: others may be making the same new file, one of them alone for an instant."""
 
 
 @contextmanager
@@ -100,19 +106,27 @@ def check_place(path: Path) -> None:
             "use a local disk, or PostgreSQL for several machines"
         )
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise ConnectionLostError(f"{str(path)!r} cannot be written by this user")
+        raise ConnectionLostError(f"{str(path)!r} cannot be written by this user", passing=False)
 
 
 def connect(path: str, *, durability: str, read_only: bool = False) -> sqlite3.Connection:
     """Open one connection with the settings that everything here relies on."""
     # Lock waits are ours (see Pen), so timeout=0; autocommit, because every BEGIN is written out.
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256)
+    deadline = time.monotonic() + MOMENT
     try:
-        _set_up(connection, path, durability=durability, read_only=read_only)
+        while True:
+            try:
+                _set_up(connection, path, durability=durability, read_only=read_only)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(random.uniform(0.0005, 0.0015))  # noqa: S311 - as for the lock, see Pen
+            else:
+                return connection
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 def _set_up(connection: sqlite3.Connection, path: str, *, durability: str, read_only: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.job import Record, Status
+from windlass.job import Record, Status, first_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,53 +28,21 @@ class Planned(msgspec.Struct, frozen=True):
 
 def plan(jobs: Sequence[NewJob], *, first_id: int, first_seq: int, now: float) -> Planned:
     """Give ids and places to new jobs."""
-    planned = Planned([], [], [], [], [], {})
-    counts = planned.counts
-    job_id, seq = first_id, first_seq
-    for job in jobs:
-        rest: tuple[Any, ...]
-        run_at = job.run_at if job.run_at is not None else now + job.delay
-        if run_at > now:
-            status = Status.SCHEDULED
-            planned.timer.append((job_id, job.queue, job.task, run_at, 0, 0, 0, 0))
-        else:
-            status, run_at = Status.PENDING, now
+    records = [first_record(job, job_id, now) for job_id, job in enumerate(jobs, first_id)]
+    planned = Planned(records, [], [], [], [], {})
+    counts, plain_jobs = planned.counts, planned.plain_jobs
+    for seq, (job, record) in enumerate(zip(jobs, records, strict=True), first_seq):
+        job_id, status = record.id, record.status
+        if status is Status.SCHEDULED:
+            planned.timer.append((job_id, job.queue, job.task, record.run_at, 0, 0, 0, 0))
         key = (job.queue, job.task, status)
         counts[key] = counts.get(key, 0) + 1
         payload = job.payload.decode()
         plain = (job_id, job.task, job.queue, job.priority, payload, job.max_attempts, job.timeout, now, seq)
         if job.tags or job.origin or job.meta or job.batch_id or job.tick or job.idempotency_key:
-            tags = msgspec.json.encode(job.tags).decode() if job.tags else None
             planned.tags.extend((tag, job_id) for tag in dict.fromkeys(job.tags))
             meta = None if job.meta is None else job.meta.decode()
-            planned.jobs.append((*plain, tags, job.origin, meta, job.batch_id, job.tick, job.idempotency_key))
-            rest = (job.origin, job.meta, job.batch_id, job.tick, job.idempotency_key)
+            planned.jobs.append((*plain, record.tags, job.origin, meta, job.batch_id, job.tick, job.idempotency_key))
         else:
-            tags, rest = None, ()
-            planned.plain_jobs.append(plain)
-        planned.records.append(
-            Record(
-                job_id,
-                job.task,
-                job.queue,
-                status,
-                job.priority,
-                job.payload,
-                0,
-                0,
-                0,
-                job.max_attempts,
-                job.timeout,
-                run_at,
-                now,
-                None,
-                None,
-                None,
-                None,
-                tags,
-                *rest,
-            )
-        )
-        job_id += 1
-        seq += 1
+            plain_jobs.append(plain)
     return planned

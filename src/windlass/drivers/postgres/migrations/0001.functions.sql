@@ -3,6 +3,11 @@
 --
 -- The functions pin planner settings, and those they call inherit them: the hot tables change size faster than their
 -- statistics, and one sequential scan over dead rows is slower than everything else together.
+--
+-- Locks. Who changes a job first takes its one row in ready, timer, running or done; what else belongs to the job is then
+-- free. Who may have to wait for several such rows takes them in the order of the jobs' ids; all others pass over what is
+-- locked. After them, and in this order, come signals and the one row of meta, for which nobody waits who holds what its
+-- holder still needs. So nobody ever waits in a circle, which costs deadlock_timeout, a second, each time.
 
 -- The store's clock.
 CREATE FUNCTION {p}_now_v1() RETURNS double precision LANGUAGE sql VOLATILE AS $$
@@ -443,6 +448,12 @@ DECLARE
     v_got integer := 0;
 BEGIN
     SELECT extract(epoch FROM clock_timestamp())::double precision + shift, rewind INTO v_now, v_rewind FROM {p}_meta;
+    -- Completions alone come in the order of ids; moves come in their own, and starts after both. See "Locks".
+    IF a_moves IS NOT NULL OR cardinality(a_starting) > 0 THEN
+        PERFORM FROM {p}_running u
+        WHERE u.id = ANY (a_ids || a_starting || ARRAY(SELECT m.id FROM json_to_recordset(a_moves) AS m (id bigint)))
+        ORDER BY u.id FOR UPDATE;
+    END IF;
     IF cardinality(a_ids) > 0 THEN
         RETURN QUERY
         SELECT 2, a_ids[c], a_leases[c], NULL::bigint, NULL::integer, NULL::integer, NULL::integer, NULL::integer,
