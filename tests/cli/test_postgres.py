@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.cli.conftest import Answer
+    from tests.servers.postgres import Postgres
 
     Run = Callable[..., Answer]
 
@@ -129,9 +130,12 @@ def test_a_store_without_a_schema_has_no_script(windlass: Run) -> None:
     assert windlass("migrate", "--url", "memory://", "--sql").out == "-- the schema is up to date\n"
 
 
-def test_the_doctor_s_findings_of_a_healthy_database_are_well(windlass: Run, postgres_url: str) -> None:
-    windlass("migrate", "--url", postgres_url)
-    answer = windlass("doctor", "--url", postgres_url, "--json")
+def test_the_doctor_s_findings_of_a_healthy_database_are_well(
+    windlass: Run, new_postgres: Callable[..., Postgres]
+) -> None:
+    url = new_postgres().url()  # the one that tests share does not flush
+    windlass("migrate", "--url", url)
+    answer = windlass("doctor", "--url", url, "--json")
     assert answer.code == 0
     levels = {f["name"]: f["level"] for f in json.loads(answer.out)}
     assert {name for name, level in levels.items() if level != "ok"} <= {"workers"}
