@@ -237,8 +237,8 @@ def test_a_clock_that_differs_is_noted(app: Windlass, monkeypatch: pytest.Monkey
     assert "server's clock" in found.advice
 
 
-def test_commits_that_do_not_wait_for_the_disk_are_a_warning(postgres_url: str) -> None:
-    url = f"{postgres_url}?options=-csynchronous_commit%3Doff"
+def test_commits_that_do_not_wait_for_the_disk_are_a_warning(new_postgres: Callable[..., Postgres]) -> None:
+    url = f"{new_postgres().url()}?options=-csynchronous_commit%3Doff"
     with Windlass(url) as app:
         app.migrate()
         assert finding(app, "durability").level == "warning"
