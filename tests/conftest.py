@@ -9,6 +9,7 @@ from tests.servers.databases import Databases, GivenPostgres, Pool
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy
+from tests.servers.redis import Redis
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -108,3 +109,31 @@ def new_proxy() -> Iterator[Callable[[int], Proxy]]:
     """Start a proxy with switches for this test alone: ``new_proxy(server.port)``."""
     with ExitStack() as started:
         yield lambda port, host="127.0.0.1": started.enter_context(Proxy(port, host))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """The Redis that tests share: it is theirs to fill, not to stop. Each test process has its own."""
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_of_the_system() -> Iterator[Redis]:
+    """The same of the system's program."""
+    with Redis("system") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """The URL of an empty Redis database."""
+    redis_server.empty()
+    return redis_server.url()
+
+
+@pytest.fixture
+def new_redis() -> Iterator[Callable[..., Redis]]:
+    """Start a private Redis for this test alone, which may do anything to it: ``new_redis(maxmemory="10mb")``."""
+    with ExitStack() as started:
+        yield lambda flavour="wheel", **settings: started.enter_context(Redis(flavour, **settings))
