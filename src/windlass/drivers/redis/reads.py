@@ -75,8 +75,13 @@ class Reader:
         """Yield matching jobs, newest first."""
         low, high = self._bounds(which, before)
         slice_ = max(16, min(SLICE, want))
+        indexes = self._indexes(which)
+        leads = bool(self._leads(which))
+        running = [] if leads or (which.statuses and Status.RUNNING not in which.statuses) else self._running(which)
         while high > low:
-            ids, high = self._slice(self._indexes(which), low, high, slice_)
+            ids, bound = self._slice(indexes, low, high, slice_)
+            ids = sorted({*ids, *(n for n in running if bound <= n < high)}, reverse=True)
+            high = bound
             for record in self.records(ids):
                 if matches(record, which):
                     yield record
@@ -88,6 +93,8 @@ class Reader:
         asked = [("ZREVRANGEBYSCORE", key, f"({high}", low, "LIMIT", 0, each) for key in keys]
         found: set[int] = set()
         bound = low
+        if not asked:
+            return [], low
         for ids in self._pool.do(lambda wire: wire.ask_all(asked)):
             numbers = [int(job_id) for job_id in ids]
             found.update(numbers)
@@ -112,22 +119,29 @@ class Reader:
         key = self._database.key
         indexes: list[str] = []
         for status in dict.fromkeys(which.statuses or tuple(Status)):
-            if status is Status.RUNNING:
-                indexes += self._held(which)
-            elif status is Status.PENDING:
+            if status is Status.PENDING:
                 indexes += [key(f"{line}:{n}") for n in streams for line in ("ready", "back")]
             elif status in FINISHED:
                 letter = {Status.COMPLETED: "c", Status.DEAD: "d", Status.CANCELLED: "x"}[status]
                 indexes += [key(f"done:{n}:{letter}") for n in streams]
-            else:
+            elif status is not Status.RUNNING:
                 indexes += [key(f"wait:{n}:{'t' if status is Status.RETRYING else 's'}") for n in streams]
         return indexes
 
-    def _held(self, which: Filter) -> list[str]:
-        """Return the indexes of what workers hold; one worker's alone where it is named."""
+    def _running(self, which: Filter) -> list[int]:
+        """Return the ids of all that runs, or of what one worker holds. They are in sets, which know no order."""
         key = self._database.key
         holders: list[str] = [holder.decode() for holder in self._pool.ask("SMEMBERS", key("holders"))]
-        return [key("hand"), *(key(f"held:{h}") for h in holders if which.worker in (None, h))]
+        sets = [key("hand"), *(key(f"held:{h}") for h in holders if which.worker in (None, h))]
+        return [int(job_id) for held in sets for job_id in self._members(held)]
+
+    def _members(self, held: str) -> Iterator[bytes]:
+        cursor = b"0"
+        while True:
+            cursor, ids = self._pool.ask("SSCAN", held, cursor, "COUNT", SLICE)
+            yield from ids
+            if cursor == b"0":
+                return
 
     def _leads(self, which: Filter) -> list[tuple[str, Filter]]:
         """Return the indexes of a tag, origin or batch, each with the filter that it answers by itself."""

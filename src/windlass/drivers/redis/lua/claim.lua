@@ -107,22 +107,22 @@ local function lease(ids, worker, start, cautious, deadline)
   local first = max((meta[3] and tonumber(meta[3]) or 0) + 1, micros)
   local name = char(#worker) .. worker
   local now8, late = pack('<d', now), Z8
-  local held = P .. 'held:' .. worker
+  local held = list(holding, P .. (deadline == '' and 'held:' .. worker or 'hand'))
   if deadline ~= '' then
-    held = P .. 'hand'
     late = pack('<d', now + tonumber(deadline))
   end
   local fresh = pack('<I4', 1) .. rep('\0', 8)
-  local claims, n = {}, 0
+  local idle, none = rep('\0', 12), Z8 .. Z8 .. late .. '\0\0'
+  local starting = now8 .. Z8 .. late .. '\0\0'
+  local claims, taken, n = {}, {}, 0
   for i = 1, #ids do
     local id, v = ids[i], values[i]
     local letter = v and byte(v, 1)
     local new
     if letter == N then
       local began = n < start and cautious > 0
-      new = 'r' .. sub(v, 2, 13) .. '\0\0\0\0' .. (began and fresh or rep('\0', 12)) .. sub(v, 6, 13)
-        .. (began and now8 or Z8) .. Z8 .. late .. '\0\0'
-        .. pack('<I4dd', #v - 13, tonumber(id), first + n) .. name .. sub(v, 14)
+      new = 'r' .. sub(v, 2, 13) .. '\0\0\0\0' .. (began and fresh or idle) .. sub(v, 6, 13)
+        .. (began and starting or none) .. pack('<I4dd', #v - 13, id, first + n) .. name .. sub(v, 14)
     elseif letter == P_ then
       local began = n < start and unpack_at('<I4', v, 26) < cautious
       local attempt = sub(v, 18, 21)
@@ -131,19 +131,19 @@ local function lease(ids, worker, start, cautious, deadline)
         .. sub(v, 62, 62) .. '\0' .. sub(v, 64, 75) .. pack('<d', first + n) .. name .. sub(v, 85 + byte(v, 84))
     end
     if new then
-      local s = stream_of(v)
       n = n + 1
-      set(id, new)
-      join(held, id, id)
-      if deadline ~= '' then join(P .. 'deadline', now + tonumber(deadline), id) end
+      held[n] = id
+      setting[2 * n - 1], setting[2 * n] = id, new
       claims[2 * n - 1], claims[2 * n] = id, new
-      local of = counts[s]
-      if not of then
-        of = {}
-        counts[s] = of
-      end
-      of.p, of.r = (of.p or 0) - 1, (of.r or 0) + 1
+      if deadline ~= '' then join(P .. 'deadline', now + tonumber(deadline), id) end
+      local four = sub(v, 2, 5)
+      taken[four] = (taken[four] or 0) + 1
     end
+  end
+  for four, of in pairs(taken) do
+    local s = stream_of('r' .. four)
+    add(s, 'p', -of)
+    add(s, 'r', of)
   end
   if n > 0 then
     call('HSET', KEYS[1], 'lease', string.format('%.0f', first + n - 1))

@@ -22,10 +22,19 @@ local function live(id, v, fence)
   return v and byte(v, 1) == R and not seen[id] and sub(v, 76, 75 + #fence) == fence
 end
 
+-- The usual end, by the shortest way: what move does, with the lists looked up once for each stream and worker.
+local ends = {}
+local function ends_of(s)
+  local of = {done = list(joining, P .. 'done:' .. s .. ':c'), age = list(joining, P .. 'age:' .. s .. ':c'), n = 0}
+  ends[s] = of
+  return of
+end
+
+local last_fence, released
 for n = 1, completions do
   local base = at + n * 5 - 4
-  local id, v = ids[n], values[n]
-  if live(id, v, ARGV[base + 1]) then
+  local id, v, fence = ids[n], values[n], ARGV[base + 1]
+  if live(id, v, fence) then
     seen[id] = true
     local s = stream_of(v)
     local kept = sub(v, 64)
@@ -33,19 +42,31 @@ for n = 1, completions do
       local name, body = parts(v)
       kept = sub(v, 64, 83) .. name .. body
     end
-    set(id, 'c' .. sub(v, 2, 13) .. ARGV[base + 2] .. kept .. ARGV[base + 3])
-    depart(id, v, s)
-    join(P .. 'done:' .. s .. ':c', id, id)
-    join(P .. 'age:' .. s .. ':c', ARGV[base + 4], id)
-    local of = counts[s]
-    if not of then
-      of = {r = 0, c = 0, P = 0}
-      counts[s] = of
+    local m = #setting
+    setting[m + 1], setting[m + 2] = id, 'c' .. sub(v, 2, 13) .. ARGV[base + 2] .. kept .. ARGV[base + 3]
+    if byte(v, 61) ~= 0 then
+      depart(id, v, s)
+    else
+      local holder = sub(fence, 10)
+      if holder ~= last_fence then
+        last_fence, released = holder, list(releasing, P .. 'held:' .. holder)
+        holders[holder] = true
+      end
+      released[#released + 1] = id
     end
-    of.r, of.c, of.P = of.r - 1, of.c + 1, of.P + 1
+    local of = ends[s] or ends_of(s)
+    local k = of.n
+    of.done[2 * k + 1], of.done[2 * k + 2] = id, id
+    of.age[2 * k + 1], of.age[2 * k + 2] = ARGV[base + 4], id
+    of.n = k + 1
   else
     refused[#refused + 1] = n
   end
+end
+for s, of in pairs(ends) do
+  add(s, 'r', -of.n)
+  add(s, 'c', of.n)
+  add(s, 'P', of.n)
 end
 
 for n = 1, moves do

@@ -7,8 +7,8 @@ if not v or byte(v, 1) ~= R or sub(v, 76, 75 + #ARGV[2]) ~= ARGV[2] then
 end
 local deadline = now + tonumber(ARGV[3])
 if sub(v, 54, 61) == Z8 then
-  call('ZREM', P .. 'held:' .. sub(v, 85, 84 + byte(v, 84)), ARGV[1])
-  call('ZADD', P .. 'hand', ARGV[1], ARGV[1])
+  call('SREM', P .. 'held:' .. sub(v, 85, 84 + byte(v, 84)), ARGV[1])
+  call('SADD', P .. 'hand', ARGV[1])
 end
 call('HSET', P .. 'job', ARGV[1], sub(v, 1, 53) .. pack('<d', deadline) .. sub(v, 62))
 call('ZADD', P .. 'deadline', deadline, ARGV[1])

@@ -60,14 +60,17 @@ local holders = {}
 local function depart(id, v, s)
   local old = byte(v, 1)
   if old == R then
+    local held
     if sub(v, 54, 61) ~= Z8 then
-      leave(P .. 'hand', id)
+      held = P .. 'hand'
       leave(P .. 'deadline', id)
     else
       local worker = sub(v, 85, 84 + byte(v, 84))
       holders[worker] = true
-      leave(P .. 'held:' .. worker, id)
+      held = P .. 'held:' .. worker
     end
+    local ids = list(releasing, held)
+    ids[#ids + 1] = id
     return 'r'
   elseif old == N then
     leave(P .. 'ready:' .. s, id)

@@ -5,7 +5,7 @@ local ids = call('ZRANGEBYSCORE', P .. 'deadline', '-inf', string.format('%.17g'
 for _, worker in ipairs(call('SMEMBERS', P .. 'holders')) do
   if #ids >= limit then break end
   if not call('ZSCORE', P .. 'alive', worker) then
-    for _, id in ipairs(call('ZRANGE', P .. 'held:' .. worker, 0, limit - #ids - 1)) do ids[#ids + 1] = id end
+    for _, id in ipairs(call('SRANDMEMBER', P .. 'held:' .. worker, limit - #ids)) do ids[#ids + 1] = id end
   end
 end
 local found = {pack('<d', now) .. token}

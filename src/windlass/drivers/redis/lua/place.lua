@@ -1,27 +1,29 @@
 -- The indexes, written together at the end: a command with many members costs a fraction of many commands.
 local leaving, joining, setting, deleting = {}, {}, {}, {}
+-- What workers hold is in sets: sorted sets of a hundred members are searched from one end to the other.
+local releasing, holding = {}, {}
 -- Streams that got a job, and lost one, since the last writing; and all that got one.
 local filled, drained, woken = {}, {}, {}
 
-local function leave(key, id)
-  local of = leaving[key]
-  if not of then
-    of = {n = 0}
-    leaving[key] = of
+-- Returns the list of *of* that belongs to *key*, to append members to.
+local function list(of, key)
+  local found = of[key]
+  if not found then
+    found = {}
+    of[key] = found
   end
-  of.n = of.n + 1
-  of[of.n] = id
+  return found
+end
+
+local function leave(key, id)
+  local ids = list(leaving, key)
+  ids[#ids + 1] = id
 end
 
 local function join(key, score, id)
-  local of = joining[key]
-  if not of then
-    of = {n = 0}
-    joining[key] = of
-  end
-  local n = of.n
-  of[n + 1], of[n + 2] = score, id
-  of.n = n + 2
+  local pairs_ = list(joining, key)
+  local n = #pairs_
+  pairs_[n + 1], pairs_[n + 2] = score, id
 end
 
 local function set(id, v)
@@ -44,10 +46,16 @@ local function write_places()
   for key, ids in pairs(leaving) do
     many('ZREM', key, ids)
   end
+  for key, ids in pairs(releasing) do
+    many('SREM', key, ids)
+  end
   many('HSET', P .. 'job', setting)
   many('HDEL', P .. 'job', deleting)
   for key, pairs_ in pairs(joining) do
     many('ZADD', key, pairs_)
+  end
+  for key, ids in pairs(holding) do
+    many('SADD', key, ids)
   end
   for stream in pairs(drained) do
     if not filled[stream] and call('EXISTS', P .. 'ready:' .. stream, P .. 'again:' .. stream) == 0 then
@@ -60,4 +68,5 @@ local function write_places()
     woken[stream] = true
   end
   leaving, joining, setting, deleting, filled, drained = {}, {}, {}, {}, {}, {}
+  releasing, holding = {}, {}
 end
