@@ -8,13 +8,16 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from windlass.drivers.redis.wire import PATIENCE, MovedError, Wire, translate
+from windlass.drivers.redis.wire import PATIENCE, MovedError, Wire, needed, translate
 from windlass.errors import ConfigurationError, ConnectionLostError, StoreError, WindlassError
 
-import redis
-from redis.backoff import NoBackoff
-from redis.connection import Connection, parse_url
-from redis.retry import Retry
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.connection import Connection, parse_url
+    from redis.retry import Retry
+except ImportError as missing:
+    raise needed(missing) from missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,8 +94,8 @@ class Connector:
                     self._learn(wire, address)
                     wire.close()
                     return self.connect(patience=patience)
-            if self._sentinel and wire.ask("ROLE")[0] != b"master":
-                raise ConnectionLostError("the server that Sentinel names is not a master yet")
+            if self._sentinel:
+                _check_master(wire)
         except BaseException:
             wire.close()
             raise
@@ -106,12 +109,10 @@ class Connector:
         options.setdefault("socket_connect_timeout", CONNECT)
         options.setdefault("socket_timeout", CONNECT)
         try:
-            connection = self._class(**options, protocol=2, retry=Retry(NoBackoff(), 0), **_plain(self._class))
+            connection = self._class(**options, protocol=2, retry=Retry(NoBackoff(), 0), **_plain())
             connection.connect()
         except redis.AuthenticationError as error:
-            raise StoreError(
-                f"Redis does not let us in; check user and password in {self.place!r}: {error}"
-            ) from error
+            raise StoreError(f"Redis does not let us in; check user and password in {self.place!r}: {error}") from error
         except redis.ResponseError as error:
             raise translate(str(error)) from error
         except (redis.RedisError, OSError) as error:
@@ -153,7 +154,7 @@ class Connector:
         last: WindlassError | None = None
         for host, port in self._hosts:
             try:
-                wire = self.plain((host, port), CONNECT, **{"db": 0, "username": None, "password": None})
+                wire = self.plain((host, port), CONNECT, db=0, username=None, password=None)
                 try:
                     found = wire.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._sentinel or "")
                 finally:
@@ -167,7 +168,12 @@ class Connector:
         raise last or ConnectionLostError("no sentinel is known")
 
 
-def _plain(kind: Any) -> dict[str, Any]:
+def _check_master(wire: Wire) -> None:
+    if wire.ask("ROLE")[0] != b"master":
+        raise ConnectionLostError("the server that Sentinel names is not a master yet")
+
+
+def _plain() -> dict[str, Any]:
     """Return what switches off redis-py's own bookkeeping, as far as this release of it has that."""
     known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
     wanted = {"lib_name": None, "lib_version": None, "client_name": "windlass", "maint_notifications_config": None}
@@ -188,11 +194,13 @@ def _parsed(url: str) -> tuple[list[Address], dict[str, Any], str | None, bool |
         port = SENTINEL_PORT if sentinel else PORT
         hosts = [_address(place, port) for place in places.split(",")] if scheme != "unix" else [("", 0)]
         first = f"{credentials}{at}{places.split(',')[0]}"
-        options = parse_url(urlunsplit((scheme, first, parts.path, urlencode(query), "")))
+        options = parse_url(urlunsplit((scheme, first, parts.path, urlencode(query), "")))  # type: ignore[no-untyped-call]
     except (KeyError, ValueError) as error:
         raise ConfigurationError(f"{hidden(url)!r} is not a Redis URL: {error}") from None
     if scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdigit():
-        raise ConfigurationError(f"{hidden(url)!r} is not a Redis URL: the database is a number, not {parts.path[1:]!r}")
+        raise ConfigurationError(
+            f"{hidden(url)!r} is not a Redis URL: the database is a number, not {parts.path[1:]!r}"
+        )
     return hosts, options, sentinel, None if clustered is None else clustered.lower() in ("1", "true", "yes")
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from windlass.drivers.base import Capabilities
+from windlass.drivers.redis import durability
 from windlass.drivers.redis.connect import Connector
 from windlass.drivers.redis.pool import Pool
 from windlass.drivers.redis.scripts import Scripts
 from windlass.drivers.redis.table import Table
-from windlass.errors import ClosedError, NotSupportedError, SchemaError, StoreError
+from windlass.errors import (
+    ClosedError,
+    ConfigurationError,
+    NotReplicatedError,
+    NotSupportedError,
+    SchemaError,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -20,8 +29,10 @@ if TYPE_CHECKING:
 
     from windlass.drivers.base import AsyncExecute, Execute, Statement, Transaction
     from windlass.drivers.redis.scripts import Edit
-    from windlass.drivers.redis.wire import Word
+    from windlass.drivers.redis.wire import Wire, Word
     from windlass.job import NewJob, Record
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 CLIENTS = 4
@@ -30,7 +41,11 @@ HOT_PATIENCE = 6.0
 """Seconds after which a turn or a heartbeat gives an unanswering connection up: well below ``lost_after``."""
 FRESH = 10.0
 """Seconds for which the store's clock is known well enough."""
+CONFIRM = 1.0
+"""Seconds that replicas have to confirm an enqueue."""
 _NOW = struct.Struct("<d")
+_TOLD: set[str] = set()
+"""Servers whose doubts were logged by this process."""
 
 
 class Database:
@@ -40,13 +55,23 @@ class Database:
     capabilities = Capabilities(durable=True, shared=True, transactions=False, atomic_bulk=False, one_machine=False)
 
     def __init__(
-        self, url: str, *, prefix: str = "windlass", migrate: str = "auto", edit: Edit | None = None, clients: int = CLIENTS
+        self,
+        url: str,
+        *,
+        prefix: str = "windlass",
+        migrate: str = "auto",
+        strict: bool = False,
+        replicas: int = 0,
+        edit: Edit | None = None,
+        clients: int = CLIENTS,
     ) -> None:
         self.base = f"{{{prefix}}}:"
         self.meta = f"{self.base}meta".encode()
         self.connector = Connector(url, key=self.meta.decode())
         self.scripts = Scripts(edit)
         self._migrate = migrate
+        self._strict = strict
+        self._replicas = replicas
         self.pump = Pool(self.connector, size=2, patience=HOT_PATIENCE)
         self.clients = Pool(self.connector, size=clients)
         self.table = Table(self)
@@ -62,8 +87,22 @@ class Database:
         return (self.pump if hot else self.clients).run(self.scripts[name], (self.meta,), words)
 
     def stored(self, words: Sequence[Word]) -> Any:
-        """Run the script that stores new jobs."""
-        return self.run("enqueue", *words)
+        """Run the script that stores new jobs, and wait for the replicas if some are to confirm.
+
+        Raises:
+            NotReplicatedError: too few have done so in time; the jobs are stored all the same.
+        """
+        if not self._replicas:
+            return self.run("enqueue", *words)
+
+        def talk(wire: Wire) -> tuple[Any, int]:
+            answer = wire.run(self.scripts["enqueue"], (self.meta,), words)
+            return answer, wire.ask("WAIT", self._replicas, int(CONFIRM * 1000))
+
+        answer, confirmed = self.clients.do(talk)
+        if confirmed < self._replicas:
+            raise NotReplicatedError(wanted=self._replicas, confirmed=confirmed)
+        return answer
 
     # ------------------------------------------------------------------ life
 
@@ -80,7 +119,22 @@ class Database:
             raise SchemaError("the store has not been prepared; run `windlass migrate` or use migrate='auto'")
         self.heard(*_NOW.unpack_from(head))
         self.table.load()
+        self._judge()
         self._opened = True
+
+    def _judge(self) -> None:
+        """Say once what this server may do to jobs, or refuse it.
+
+        Raises:
+            ConfigurationError: with ``strict``, when it may throw jobs away or forgets them when it ends.
+        """
+        doubts = [f for f in durability.findings(self) if f.level == "warning"]
+        if doubts and self._strict:
+            raise ConfigurationError(f"strict=True: {doubts[0].name} is {doubts[0].value}; {doubts[0].advice}")
+        if doubts and self.connector.place not in _TOLD:
+            _TOLD.add(self.connector.place)
+            for doubt in doubts:
+                log.warning("Redis: %s is %s; %s", doubt.name, doubt.value, doubt.advice)
 
     def close(self) -> None:
         """Close every connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 import weakref
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
     from windlass.job import NewJob
     from windlass.lifecycle import Settlement, Transition
 
+log = logging.getLogger(__name__)
+
 TRIES = 10
 """How often a decision is made again whose job has moved on meanwhile."""
 CHUNK = 200
 """Jobs changed by one script at most."""
 WORKERS_KEPT = 3600.0
-PULSE_KEPT = 3600.0
+CLASSES_KEPT = 3600.0
+SLICE, SLICES = 500, 20
+"""Jobs that one script deletes or looks at for repair, and how many of the latter one tidying runs."""
 _NOW = struct.Struct("<d")
 _CARD = struct.Struct("<ddcB")
 _STATUSES = {"running": "r", "stopping": "g", "stopped": "e", "lost": "l"}
@@ -246,18 +251,32 @@ class RedisDriver(Database):
         return {(kind, name) for kind, _, name in found}
 
     def purge(self, older_than: Mapping[Status, float], limit: int, *, queue: str | None = None) -> int:
-        """Delete finished jobs, each status by one script."""
+        """Delete finished jobs, a few hundred by each script."""
         self.table.load()
         streams = self.table.numbers(queue)
         deleted = 0
         for status, age in older_than.items():
-            if deleted < limit and streams:
-                words = (value.LETTERS[status], repr(float(age)), min(limit - deleted, 1000), *streams)
-                deleted += self.run("purge", *words)
+            gone = SLICE
+            while streams and deleted < limit and gone == SLICE:
+                gone = self._purge(status, age, min(limit - deleted, SLICE), streams)
+                deleted += gone
+        return deleted
+
+    def _purge(self, status: Status, age: float, limit: int, streams: Sequence[int]) -> int:
+        deleted: int = self.run("purge", value.LETTERS[status], repr(float(age)), limit, *streams)
         return deleted
 
     def tidy(self) -> None:
-        """Forget workers long gone, and classes that nobody uses."""
+        """Forget workers long gone and classes that nobody uses; put jobs back that are missing from their place."""
+        self.run("tidy", WORKERS_KEPT, CLASSES_KEPT)
+        mended = 0
+        for _ in range(SLICES):
+            at_end, number = self.run("repair", SLICE)
+            mended += number
+            if at_end:
+                break
+        if mended:
+            log.warning("%d jobs stood in no index and were put back; has Redis evicted or lost keys?", mended)
 
     # ------------------------------------------------------------------ reading
 

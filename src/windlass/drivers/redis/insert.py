@@ -11,7 +11,7 @@ import msgspec
 from windlass.drivers.group import Group, Ticket
 from windlass.drivers.redis import value
 from windlass.drivers.redis.table import spelt
-from windlass.errors import ConnectionLostError, StoreFullError
+from windlass.errors import StoreError
 from windlass.job import NewJob, Record, Status
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Enqueues(Group[Sequence[NewJob]]):
         self._together(batch)
 
     def common(self, error: Exception) -> Exception | None:
-        """Say what hit all of a group: the store itself."""
-        return error if isinstance(error, ConnectionLostError | StoreFullError) else None
+        """Say what hit all of a group: a script is carried out as a whole or not at all, so trying again is for others to say."""
+        return error if isinstance(error, StoreError) else None
 
     def _together(self, group: Sequence[Ticket[Sequence[NewJob]]]) -> None:
         records = self._store([job for ticket in group for job in ticket.request or ()])

@@ -77,7 +77,9 @@ class Table:
         """Tell the server what a class takes from."""
         self.load()
         wanted = set(tasks)
-        takes = [n for n, (_, queue, task) in self.names.items() if task in wanted and (queues is None or queue in queues)]
+        takes = [
+            n for n, (_, queue, task) in self.names.items() if task in wanted and (queues is None or queue in queues)
+        ]
         spelling = b"%b;,%b," % (self.token, b",".join(b"%d" % n for n in takes))
         self._database.run("enroll", name, spelling, hot=True)
         self._touched[name] = time.monotonic()

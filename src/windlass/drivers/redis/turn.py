@@ -98,7 +98,9 @@ def operation(record: Record, transition: Transition) -> str:
 
 def signals(packed: Sequence[bytes]) -> list[Signal]:
     """Read the messages to a worker."""
-    return [Signal(int(job_id), int(lease), cancel == b"1") for job_id, lease, cancel in (m.split(b":") for m in packed)]
+    return [
+        Signal(int(job_id), int(lease), cancel == b"1") for job_id, lease, cancel in (m.split(b":") for m in packed)
+    ]
 
 
 def positions_of(refused: Sequence[Any], positions: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

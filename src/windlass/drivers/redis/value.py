@@ -308,8 +308,15 @@ def past(before: Record, transition: Transition, finished: float) -> bytes:
     """Pack an attempt that did not end its job; empty when none had started."""
     if transition.outcome is None or before.status is not Status.RUNNING:
         return b""
-    return _pack_past(
-        transition.attempt, before.started_at, finished, _OUTCOMES[transition.outcome], before.worker, transition.error
+    return pack_attempt(
+        PastAttempt(
+            transition.attempt,
+            before.worker,
+            before.started_at,
+            finished,
+            transition.outcome.value,
+            transition.error,
+        )
     )
 
 
@@ -321,18 +328,12 @@ def last_attempt(record: Record, beyond: Known) -> PastAttempt | None:
     return PastAttempt(record.attempt, record.worker, record.started_at, record.finished_at, beyond.outcome, error)
 
 
-def pack_attempt(attempt: PastAttempt) -> bytes:
-    """Pack the attempt that ended a job which now lives again."""
-    letter = _OUTCOMES[Outcome(attempt.outcome)]
-    finished = attempt.finished_at or 0.0
-    return _pack_past(attempt.number, attempt.started_at, finished, letter, attempt.worker, attempt.error)
-
-
-def _pack_past(
-    number: int, started: float | None, finished: float, outcome: bytes, worker: str | None, error: bytes | None
-) -> bytes:
-    name = (worker or "").encode()
-    return _PAST.pack(number, started or 0.0, finished, outcome, len(name)) + name + (error or b"")
+def pack_attempt(ended: PastAttempt) -> bytes:
+    """Pack an attempt for the history."""
+    name = (ended.worker or "").encode()
+    letter = _OUTCOMES[Outcome(ended.outcome)]
+    fixed = _PAST.pack(ended.number, ended.started_at or 0.0, ended.finished_at or 0.0, letter, len(name))
+    return fixed + name + (ended.error or b"")
 
 
 def attempt(entry: bytes) -> PastAttempt:

@@ -18,17 +18,24 @@ from windlass.errors import (
     WindlassError,
 )
 
+
+def needed(missing: ImportError) -> ConfigurationError:
+    """Return the error for a library that cannot be imported."""
+    return ConfigurationError(
+        f"Redis needs redis and hiredis, which cannot be imported ({missing}): pip install 'windlass[redis]'"
+    )
+
+
 try:
     import hiredis
-    import redis
 except ImportError as missing:
-    raise ConfigurationError(
-        f"Redis needs redis and hiredis, which cannot be imported ({missing}): pip install 'windlass[redis]'"
-    ) from missing
+    raise needed(missing) from missing
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from redis.connection import AbstractConnection
 
     from windlass.drivers.redis.scripts import Script
 
@@ -38,6 +45,7 @@ _READ = 1 << 16
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 Word = bytes | str | int | float
+_pack: Callable[[tuple[Word, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stubs know one word
 
 
 class MovedError(ConnectionLostError):
@@ -59,9 +67,10 @@ class ReadOnlyError(ConnectionLostError):
 class Wire:
     """An open connection that does not wait for ever."""
 
-    def __init__(self, connection: redis.connection.AbstractConnection, *, patience: float = PATIENCE) -> None:
+    def __init__(self, connection: AbstractConnection, *, patience: float = PATIENCE) -> None:
         self._connection = connection
-        self._socket: socket.socket = connection._sock  # noqa: SLF001 - redis-py has no other name for it
+        raw: Any = connection
+        self._socket: socket.socket = raw._sock  # noqa: SLF001 - redis-py has no other name for it
         self.patience = patience
         self.opened = time.monotonic()
         self.host, self.port = getattr(connection, "host", ""), getattr(connection, "port", 0)
@@ -75,7 +84,7 @@ class Wire:
 
     def ask(self, *words: Word) -> Any:
         """Send one command and return its answer."""
-        return self.ask_packed(hiredis.pack_command(words))
+        return self.ask_packed(_pack(words))
 
     def ask_packed(self, packed: bytes) -> Any:
         """Send a packed command and return its answer."""
@@ -87,7 +96,7 @@ class Wire:
 
     def ask_all(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
         """Send several commands at once and return their answers; errors among them are raised when all are there."""
-        self.send(b"".join(hiredis.pack_command(tuple(words)) for words in commands))
+        self.send(b"".join(_pack(tuple(words)) for words in commands))
         return [raised(answer) for answer in [self.receive() for _ in commands]]
 
     def run(self, script: Script, keys: Sequence[Word], words: Sequence[Word] = ()) -> Any:
@@ -114,7 +123,7 @@ class Wire:
             while answer is False:
                 data = self._socket.recv(_READ)
                 if not data:
-                    raise ConnectionResetError("the server has closed the connection")  # noqa: TRY301
+                    raise ConnectionResetError("the server has closed the connection")
                 reader.feed(data)
                 answer = reader.gets()
         except (OSError, hiredis.ProtocolError) as error:
@@ -135,7 +144,7 @@ class Wire:
     def close(self) -> None:
         """Hang up."""
         self.broken = True
-        self._connection.disconnect()
+        self._connection.disconnect()  # type: ignore[no-untyped-call]
 
     def abort(self) -> None:
         """Hang up from another thread, which wakes the one that waits for an answer."""
