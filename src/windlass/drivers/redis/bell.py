@@ -134,8 +134,8 @@ class PopBell:
                     continue  # it was hung up on purpose
                 if isinstance(error, MovedError):
                     self._database.connector.moved(error)
-                else:
-                    self._database.connector.lost()
+                    continue
+                self._database.connector.lost()
                 self._hears = False
                 if not self._trouble:
                     log.warning("Redis does not ring (%s); polling until it does", error)
