@@ -86,17 +86,17 @@ class Database:
         """Run a script."""
         return (self.pump if hot else self.clients).run(self.scripts[name], (self.meta,), words)
 
-    def stored(self, words: Sequence[Word]) -> Any:
-        """Run the script that stores new jobs, and wait for the replicas if some are to confirm.
+    def stored(self, name: str, words: Sequence[Word]) -> Any:
+        """Run a script that stores new jobs, and wait for the replicas if some are to confirm.
 
         Raises:
             NotReplicatedError: too few have done so in time; the jobs are stored all the same.
         """
         if not self._replicas:
-            return self.run("enqueue", *words)
+            return self.run(name, *words)
 
         def talk(wire: Wire) -> tuple[Any, int]:
-            answer = wire.run(self.scripts["enqueue"], (self.meta,), words)
+            answer = wire.run(self.scripts[name], (self.meta,), words)
             return answer, wire.ask("WAIT", self._replicas, int(CONFIRM * 1000))
 
         answer, confirmed = self.clients.do(talk)

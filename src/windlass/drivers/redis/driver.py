@@ -328,13 +328,16 @@ class RedisDriver(Database):
     def tallies(self) -> list[Tally]:
         """Return the maintained counters."""
         self.check_open()
-        streams, counters = self.run("tallies")
+        streams, counters, pending = self.run("tallies")
         names = {number: tuple(msgspec.json.decode(name)[1:]) for number, name in _pairs(streams)}
         sums: dict[tuple[str, str], dict[str, int]] = {name: {} for name in names.values()}
         for field, number in _pairs(counters):
             if field[:-1] in names:
                 of, what = sums[names[field[:-1]]], field[-1:].decode()
                 of[what] = of.get(what, 0) + int(number)
+        for number, waiting in _pairs(pending):
+            of = sums[names[number]]
+            of["p"] = of.get("p", 0) + waiting
         return [
             Tally(
                 queue=queue,
@@ -379,7 +382,7 @@ def _written(record: Record, beyond: value.Known, transition: Transition, now: f
     return (record.id, beyond.head, op, head, tail, past)
 
 
-def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 

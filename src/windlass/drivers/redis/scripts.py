@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import cached_property
 from importlib import resources
 
 VERSION = 1
@@ -37,11 +36,6 @@ class Scripts:
         if script is None:
             script = self._made[name] = Script(name, self._edit(_text(name)))
         return script
-
-    @cached_property
-    def all(self) -> list[Script]:
-        """Every script there is."""
-        return [self[path.name.removesuffix(".lua")] for path in _folder().iterdir() if _uses(path.read_text("utf-8"))]
 
 
 def _folder() -> resources.abc.Traversable:

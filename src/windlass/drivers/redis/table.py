@@ -36,6 +36,7 @@ class Table:
         self._database = database
         self.token = b""
         self.names: dict[int, Names] = {}
+        self.number_of: dict[Names, int] = {}
         self._classes: dict[Wanted, str] = {}
         self._touched: dict[str, float] = {}
 
@@ -46,7 +47,7 @@ class Table:
         for number, name in zip(pairs[::2], pairs[1::2], strict=True):
             priority, queue, task = msgspec.json.decode(name)
             names[int(number)] = (priority, queue, task)
-        self.token, self.names = token, names
+        self.token, self.names, self.number_of = token, names, {name: number for number, name in names.items()}
 
     def fresh(self, token: bytes) -> None:
         """Load again if *token* is another one."""

@@ -1,4 +1,5 @@
--- Counters of streams: how many are in each status (small letters), and totals that never fall (capitals).
+-- Counters of streams: how many are in each status (small letters), and totals that never fall (capitals). Those that pend are
+-- not counted here: their lines know how long they are.
 local counts = {}
 local function add(stream, what, n)
   local of = counts[stream]
@@ -16,7 +17,7 @@ local function write_counts()
   local beats = false
   for stream, of in pairs(counts) do
     for what, n in pairs(of) do
-      if n ~= 0 then
+      if n ~= 0 and what ~= 'p' then
         call('HINCRBY', P .. 'count', stream .. what, n)
         if what == 'P' or what == 'F' then
           call('HINCRBY', pulse, string.format('%d', second) .. what .. stream, n)
