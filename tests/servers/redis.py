@@ -59,7 +59,7 @@ class Redis(Daemon):
 
     def ready(self) -> bool:
         with suppress(OSError):
-            return self.ask("PING").startswith(b"+PONG")
+            return self.ask("PING").startswith((b"+PONG", b"-NOAUTH"))
         return False
 
 

@@ -6,7 +6,7 @@ import inspect
 import math
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from windlass.drivers.redis.wire import PATIENCE, MovedError, Wire, needed, translate
 from windlass.errors import ConfigurationError, ConnectionLostError, StoreError, WindlassError
@@ -176,7 +176,7 @@ def _check_master(wire: Wire) -> None:
 def _plain() -> dict[str, Any]:
     """Return what switches off redis-py's own bookkeeping, as far as this release of it has that."""
     known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
-    wanted = {"lib_name": None, "lib_version": None, "client_name": "windlass", "maint_notifications_config": None}
+    wanted = {"lib_name": None, "lib_version": None, "maint_notifications_config": None}
     if "driver_info" in known:
         wanted = {"driver_info": None, **wanted}
         del wanted["lib_name"], wanted["lib_version"]
@@ -194,7 +194,7 @@ def _parsed(url: str) -> tuple[list[Address], dict[str, Any], str | None, bool |
         port = SENTINEL_PORT if sentinel else PORT
         hosts = [_address(place, port) for place in places.split(",")] if scheme != "unix" else [("", 0)]
         first = f"{credentials}{at}{places.split(',')[0]}"
-        options = parse_url(urlunsplit((scheme, first, parts.path, urlencode(query), "")))  # type: ignore[no-untyped-call]
+        options = parse_url(f"{scheme}://{first}{parts.path}?{urlencode(query)}")  # type: ignore[no-untyped-call]
     except (KeyError, ValueError) as error:
         raise ConfigurationError(f"{hidden(url)!r} is not a Redis URL: {error}") from None
     if scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdigit():
