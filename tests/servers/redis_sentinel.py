@@ -88,6 +88,11 @@ class RedisSentinel:
     def __exit__(self, *_: object) -> None:
         self._started.close()
 
+    def url(self) -> str:
+        """Return the URL that names the sentinels and what they call the server."""
+        places = ",".join(f"{host}:{port}" for host, port in self.addresses)
+        return f"redis://{places}/0?sentinel={self.NAME}"
+
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Where the sentinels are."""
