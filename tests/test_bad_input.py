@@ -117,9 +117,8 @@ def test_a_duration_of_the_wrong_kind_is_a_type_error(given: dict[str, Any]) -> 
         (5, ConfigurationError, "url"),
         ("postgresql://localhost/x?nonsense=1", ConfigurationError, "nonsense"),
         ("postgres://[::1/x", ConfigurationError, "postgres"),
-        ("redis://localhost", NotYetError, "redis"),
-        ("rediss://localhost", NotYetError, "rediss"),
-        ("valkey://localhost", NotYetError, "valkey"),
+        ("redis://localhost/name", ConfigurationError, "number"),
+        ("valkeys://localhost:port", ConfigurationError, "valkeys"),
         ("mysql://localhost/x", NotYetError, "mysql"),
         ("mariadb://localhost/x", NotYetError, "mariadb"),
     ],
@@ -137,6 +136,8 @@ def test_a_store_that_is_not_known_or_not_built_is_said(url: Any, error: type[Ex
         "postgresql://me:secret@[::1/db",
         "postgresql://me:secret%zz@host/db",
         "postgresql://me:secret%00@host/db",
+        "redis://me:secret@host:port/0",
+        "rediss://me:secret@host/name",
     ],
 )
 def test_a_password_is_not_shown(url: str) -> None:

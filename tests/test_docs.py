@@ -2,8 +2,8 @@
 
 Every `python` block of a page is executed, top to bottom, in one namespace and in an empty folder.
 A block that cannot run by itself is preceded by `<!-- skip: next -->`; code that must run but would only
-distract the reader stands in `<!-- invisible-code-block: python ... -->`. On the page about PostgreSQL, `WINDLASS_URL`
-names an empty database.
+distract the reader stands in `<!-- invisible-code-block: python ... -->`. On the pages about PostgreSQL and Redis,
+`WINDLASS_URL` names an empty database.
 """
 
 import os
@@ -19,7 +19,10 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-POSTGRES = ROOT / "docs" / "stores" / "postgres.md"
+SERVERS = {
+    ROOT / "docs" / "stores" / "postgres.md": "postgres_url",
+    ROOT / "docs" / "stores" / "redis.md": "redis_url",
+}
 EXAMPLES = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
 
 
@@ -33,8 +36,8 @@ def page(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     for variable in [name for name in os.environ if name.startswith("WINDLASS_")]:
         monkeypatch.delenv(variable)
-    if request.param == POSTGRES:
-        monkeypatch.setenv("WINDLASS_URL", request.getfixturevalue("postgres_url"))
+    if request.param in SERVERS:
+        monkeypatch.setenv("WINDLASS_URL", request.getfixturevalue(SERVERS[request.param]))
     yield document
     for app in [value for value in document.namespace.values() if type(value).__name__ == "Windlass"]:
         app.close()

@@ -61,6 +61,8 @@ class Windlass(Client):
         prefix: of the store's tables or keys.
         schema: PostgreSQL: the schema of the tables; default the first of the connection's ``search_path``.
         listen_url: PostgreSQL: the server's own address, when *url* leads through a pooler that cannot ``LISTEN``.
+        strict: Redis: refuse a server that may evict jobs, or that keeps nothing on disk.
+        replicas: Redis: how many replicas must confirm an enqueue before it returns.
         idle: ``"quiet"``: an idle worker does not look by itself, so that a database billed by use may sleep.
         durability: ``"full"`` = an acknowledged enqueue survives power loss; ``"relaxed"`` = it survives a crash of the
             process, several times faster.
@@ -89,6 +91,8 @@ class Windlass(Client):
         prefix: str | None = None,
         schema: str | None = None,
         listen_url: str | None = None,
+        strict: bool | None = None,
+        replicas: int | None = None,
         idle: str | None = None,
         durability: str | None = None,
         migrate: str | None = None,
@@ -111,6 +115,8 @@ class Windlass(Client):
             "prefix": prefix,
             "schema": schema,
             "listen_url": listen_url,
+            "strict": strict,
+            "replicas": replicas,
             "idle": idle,
             "durability": durability,
             "migrate": migrate,

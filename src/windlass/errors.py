@@ -22,6 +22,7 @@ The tree::
     ├── StoreError
     │   ├── ConnectionLostError     .passing; the store cannot be reached or is locked (also ConnectionError)
     │   ├── StoreFullError          no room left; worth retrying once there is
+    │   ├── NotReplicatedError      .wanted .confirmed; stored, but on too few servers as yet
     │   ├── CorruptStoreError       the store's own files are damaged
     │   └── SchemaError             not migrated, or made by a newer release
     └── WorkerError
@@ -166,6 +167,16 @@ class ConnectionLostError(StoreError, ConnectionError):
 
 class StoreFullError(StoreError):
     """The store has no room left."""
+
+
+class NotReplicatedError(StoreError):
+    """The jobs are stored, but too few replicas have confirmed them in time."""
+
+    def __init__(self, *, wanted: int, confirmed: int) -> None:
+        self.wanted, self.confirmed = wanted, confirmed
+        super().__init__(
+            f"stored, but {confirmed} of {wanted} replicas have confirmed it in time: enqueueing again may store it twice"
+        )
 
 
 class CorruptStoreError(StoreError):

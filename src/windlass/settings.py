@@ -48,6 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """PostgreSQL: the schema of the tables; ``None`` = the first of the connection's ``search_path``."""
     listen_url: str | None = None
     """PostgreSQL: where to listen for notifications when ``url`` leads through a pooler; ``None`` = ``url``."""
+    strict: bool = False
+    """Redis: refuse a server that may evict jobs, or that keeps nothing on disk."""
+    replicas: int = 0
+    """Redis: how many replicas must confirm an enqueue before it returns."""
     idle: str = "normal"
     """``"quiet"``: an idle worker waits to be told and does not look by itself, for databases that may sleep."""
     durability: str = "full"
@@ -129,6 +133,18 @@ def _count(name: str, value: Any) -> int:
     return number
 
 
+def _flag(name: str, value: Any) -> bool:
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    found = known.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ConfigurationError(f"{name} must be true or false, not {value!r}")
+    return found
+
+
+def _few(name: str, value: Any) -> int:
+    return 0 if value in (0, "0") and value is not False else _count(name, value)
+
+
 def _choice(*allowed: str) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
         if value not in allowed:
@@ -192,6 +208,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "prefix": _prefix,
     "schema": check_schema,
     "listen_url": _url,
+    "strict": _flag,
+    "replicas": _few,
     "idle": _choice("normal", "quiet"),
     "durability": _choice("full", "relaxed"),
     "migrate": _choice("auto", "check"),

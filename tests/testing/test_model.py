@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from tests.servers.redis_binaries import FLAVOURS
 from windlass.drivers.memory import MemoryDriver
 from windlass.drivers.postgres import PostgresDriver
+from windlass.drivers.redis import RedisDriver
 from windlass.drivers.sqlite import SqliteDriver
 from windlass.testing.model import run_model
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.servers.postgres import Postgres
+    from tests.servers.redis import Redis
     from windlass.drivers.base import Driver
 
 DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
@@ -81,5 +85,38 @@ def test_postgres_agrees_with_the_model(flavour: str, programs: int, new_postgre
             staged = True
         options = "-csearch_path%3Dstill,pg_catalog"
         return StillDriver(f"{server.url(socket=True)}&options={options}", quiet=True)
+
+    run_model(make, programs=programs)
+
+
+class StillRedis(RedisDriver):
+    """Asks the server for the time, which stands still in its scripts; empties the store when opened."""
+
+    def open(self) -> None:
+        self.clients.open()
+        self.clients.ask("FLUSHALL")
+        super().open()
+
+    def now(self) -> float:
+        now: float = struct.unpack_from("<d", self.run("read")[0])[0]
+        return now
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flavour", "programs"),
+    [
+        ("redis", 60),
+        ("redis7", 30),
+        ("valkey", 30),
+        *(pytest.param(f, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]) for f in FLAVOURS),
+    ],
+)
+def test_redis_agrees_with_the_model(flavour: str, programs: int, new_redis: Callable[..., Redis]) -> None:
+    server = new_redis(flavour)
+
+    def make(clock: Callable[[], float]) -> RedisDriver:
+        still = f"{{'{clock():.0f}', '0'}}"
+        return StillRedis(server.url(), edit=lambda text: text.replace("call('TIME')", still))
 
     run_model(make, programs=programs)

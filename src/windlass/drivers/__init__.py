@@ -11,13 +11,9 @@ if TYPE_CHECKING:
     from windlass.drivers.base import Driver
     from windlass.settings import Settings
 
-_LATER = {
-    "redis": "redis",
-    "rediss": "redis",
-    "valkey": "redis",
-    "mysql": "mysql",
-    "mariadb": "mysql",
-}
+_LATER = ("mysql", "mariadb")
+_REDIS = ("redis", "rediss", "valkey", "valkeys", "unix")
+_KNOWN = "postgresql://…, redis://…, sqlite:///jobs.db or memory://"
 
 
 def connect(settings: Settings) -> Driver:
@@ -53,9 +49,19 @@ def connect(settings: Settings) -> Driver:
             listen_url=settings.listen_url,
             quiet=settings.idle == "quiet",
         )
+    if scheme in _REDIS:
+        from windlass.drivers.redis import RedisDriver
+
+        return RedisDriver(
+            url,
+            prefix=settings.prefix,
+            migrate=settings.migrate,
+            strict=settings.strict,
+            replicas=settings.replicas,
+        )
     if scheme in _LATER:
-        raise NotYetError(f"{scheme} stores are not built yet; use postgresql://…, sqlite:///jobs.db or memory://")
-    raise ConfigurationError(f"{url!r} is not a store URL: use postgresql://…, sqlite:///jobs.db or memory://")
+        raise NotYetError(f"{scheme} stores are not built yet; use {_KNOWN}")
+    raise ConfigurationError(f"{url!r} is not a store URL: use {_KNOWN}")
 
 
 def _path(url: str, rest: str) -> str | None:

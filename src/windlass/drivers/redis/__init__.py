@@ -1,0 +1,5 @@
+"""Jobs in Redis or Valkey."""
+
+from windlass.drivers.redis.driver import RedisDriver
+
+__all__ = ["RedisDriver"]

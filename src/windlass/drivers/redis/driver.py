@@ -1,0 +1,398 @@
+"""``RedisDriver``: the Driver Protocol on Redis or Valkey."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from windlass.drivers.base import Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
+from windlass.drivers.redis import turn as spelling
+from windlass.drivers.redis import value
+from windlass.drivers.redis.bell import PopBell
+from windlass.drivers.redis.database import Database
+from windlass.drivers.redis.doctor import diagnose
+from windlass.drivers.redis.insert import Enqueues
+from windlass.drivers.redis.reads import Reader
+from windlass.errors import ConfigurationError, ConnectionLostError, JobError, StoreError
+from windlass.job import Record, Status
+from windlass.lifecycle import TOTALS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from windlass.drivers.base import Decide
+    from windlass.job import NewJob
+    from windlass.lifecycle import Settlement, Transition
+
+log = logging.getLogger(__name__)
+
+TRIES = 10
+"""How often a decision is made again whose job has moved on meanwhile."""
+CHUNK = 200
+"""Jobs changed by one script at most."""
+WORKERS_KEPT = 3600.0
+CLASSES_KEPT = 3600.0
+SLICE, SLICES = 500, 20
+"""Jobs that one script deletes or looks at for repair, and how many of the latter one tidying runs."""
+_NOW = struct.Struct("<d")
+_CARD = struct.Struct("<ddcB")
+_STATUSES = {"running": "r", "stopping": "g", "stopped": "e", "lost": "l"}
+_STATUS = {letter.encode(): status for status, letter in _STATUSES.items()}
+_ALIVE = ("running", "stopping")
+
+
+class RedisDriver(Database):
+    """Jobs in Redis."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._enqueues = Enqueues(self)
+        self._bells: weakref.WeakValueDictionary[str, PopBell] = weakref.WeakValueDictionary()
+        self._bell_of: dict[str, PopBell] = {}
+        self._doubtful = threading.local()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for bell in list(self._bells.values()):
+            bell.close()
+        super().close()
+
+    def shift(self, seconds: float) -> None:
+        """Move the store's clock for every user of the store."""
+        self.run("shift", repr(float(seconds)))
+        self.ask_time()
+
+    def bell(self) -> PopBell:
+        """Return a new doorbell."""
+        self.check_open()
+        bell = PopBell(self)
+        self._bells[bell.address] = bell
+        return bell
+
+    # ------------------------------------------------------------------ the hot path
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
+        """Store new jobs; what other threads insert meanwhile shares the script."""
+        self.check_open()
+        return self._enqueues.insert(jobs)
+
+    def exchange(self, turn: Turn) -> Turned:
+        """One turn of a worker's pump: one round trip, or two when there are new streams to learn of."""
+        self.check_open()
+        if len(turn.worker.encode()) > 255:
+            raise ConfigurationError("the name of a worker may have 255 bytes")
+        name = self.table.class_of(turn.queues, turn.tasks)
+        doubtful = self._doubtful.__dict__.pop("settlements", ())
+        try:
+            if turn.limit and self.table.is_stale(name):
+                self.table.enroll(turn.queues, turn.tasks, name)
+            turned = self._turn(turn, name)
+            if doubtful and turned.refused:
+                refused = self._really_refused(doubtful, turned.refused)
+                turned = msgspec.structs.replace(turned, refused=refused)
+        except StoreError:
+            # Perhaps it was done and only the answer got lost: then the same settlements will be refused next time.
+            self._doubtful.settlements = turn.settlements
+            self.unreachable()
+            raise
+        if (bell := self._bell_of.get(turn.worker)) is not None:
+            bell.turned(name, free=len(turned.claims) < turn.limit)
+        return turned
+
+    def _turn(self, turn: Turn, name: str) -> Turned:
+        words, positions = spelling.words(turn, name, self.now())
+        head, refused, signals, claims = self._exchanged(words)
+        if head.stale:
+            self.table.enroll(turn.queues, turn.tasks, name)
+            again, _ = spelling.words(msgspec.structs.replace(turn, settlements=(), starting=()), name, head.now)
+            second, _, more, claims = self._exchanged(again)
+            head, signals = second, [*signals, *more]
+        self.heard(head.now)
+        return Turned(
+            now=head.now,
+            claims=self._claimed(claims, head.token),
+            refused=spelling.positions_of(refused, positions),
+            signals=spelling.signals(signals),
+            due=head.due if not head.stale else head.now,
+            known=head.known,
+        )
+
+    def _exchanged(self, words: Sequence[Any]) -> tuple[spelling.Head, list[int], list[bytes], list[bytes]]:
+        packed, refused, signals, claims = self.run("exchange", *words, hot=True)
+        return spelling.Head(packed), refused, signals, claims
+
+    def _claimed(self, claims: Sequence[bytes], token: bytes) -> list[Record]:
+        if not claims:
+            return []
+        self.table.fresh(token)
+        names, record = self.table.names, value.record
+        return [record(int(claims[n]), claims[n + 1], names) for n in range(0, len(claims), 2)]
+
+    def _really_refused(self, doubtful: Sequence[Settlement], refused: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Take out those that were written by an earlier try whose answer got lost."""
+        wanted = set(refused)
+        written = {
+            (s.record.id, s.record.lease)
+            for s in doubtful
+            if (s.record.id, s.record.lease) in wanted and self._was_written(s)
+        }
+        return [pair for pair in refused if pair not in written]
+
+    def _was_written(self, settlement: Settlement) -> bool:
+        """Whether the job's history, or the job itself, shows this end of this attempt."""
+        record, transition = settlement.record, settlement.transition
+        packed, attempts = self._history(record.id)
+        if packed is None:
+            return False
+        after = self.table.record(record.id, packed)
+        if transition.outcome is None:
+            beyond = value.known(packed)
+            return after.status is transition.status and beyond.lease == record.lease
+        return any(
+            past.number == transition.attempt
+            and past.worker == record.worker
+            and past.outcome == transition.outcome.value
+            and past.finished_at == settlement.finished_at
+            for past in attempts
+        )
+
+    def extend(self, record: Record, seconds: float) -> bool:
+        """Move the deadline of a claim made by hand."""
+        return bool(self.run("extend", record.id, value.fence(record), repr(float(seconds))))
+
+    # ------------------------------------------------------------------ workers
+
+    def beat(self, worker: Worker) -> bool:
+        """Write the heartbeat."""
+        self.check_open()
+        if worker.bell and (bell := self._bells.get(worker.bell)) is not None:
+            self._bell_of = {worker.id: bell} | {w: b for w, b in self._bell_of.items() if b is not bell}
+        card = msgspec.json.encode(worker)
+        status = _STATUSES[worker.status]
+        words = (worker.id, repr(worker.lost_after), status, worker.bell, card)
+        return bool(self.run("beat", *words, hot=True))
+
+    def retire(self, worker_id: str) -> None:
+        """Mark the worker as stopped."""
+        self._bell_of.pop(worker_id, None)
+        self.run("end_worker", "e", "0", worker_id)
+
+    def workers(self) -> list[Worker]:
+        """Return the workers."""
+        head, *pairs = self.run("workers")
+        (now,) = _NOW.unpack_from(head)
+        found = [_worker(card) for card in pairs[1::2]]
+        kept = [w for w in found if w.status in _ALIVE or w.beat_at >= now - WORKERS_KEPT]
+        return sorted(kept, key=lambda worker: worker.id)
+
+    def bury(self, gone: Sequence[str] = (), *, overdue: bool = True) -> list[str]:
+        """Declare workers lost."""
+        return sorted(name.decode() for name in self.run("end_worker", "l", int(overdue), *gone))
+
+    def orphans(self, limit: int) -> list[Record]:
+        """Return running jobs that nobody runs any more."""
+        head, *claims = self.run("orphans", limit)
+        return self._claimed(claims, head[8:])
+
+    # ------------------------------------------------------------------ managing
+
+    def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
+        """Read the jobs, decide, and write the answers where nothing has moved meanwhile; decide again where it has."""
+        self.check_open()
+        wanted = list(dict.fromkeys(ids))
+        made: dict[int, Changed] = {}
+        for _ in range(TRIES):
+            left = [job_id for job_id in wanted if job_id not in made]
+            if not left:
+                break
+            for start in range(0, len(left), CHUNK):
+                self._try_to_change(left[start : start + CHUNK], decide, made)
+        else:
+            raise ConnectionLostError("these jobs change faster than they can be read; try again")
+        return [made[job_id] for job_id in ids]
+
+    def _try_to_change(self, ids: Sequence[int], decide: Decide, made: dict[int, Changed]) -> None:
+        head, *packed = self.run("read", *ids)
+        (now,) = _NOW.unpack_from(head)
+        self.heard(now)
+        self.table.fresh(head[8:])
+        decided: list[tuple[Record, Transition]] = []
+        words: list[Any] = []
+        for job_id, found in zip(ids, packed, strict=True):
+            if found is None:
+                made[job_id] = Changed(job_id, None, None)
+                continue
+            record = self.table.record(job_id, found)
+            try:
+                transition = decide(record, now)
+            except JobError as error:
+                made[job_id] = Changed(job_id, record, None, error)
+                continue
+            decided.append((record, transition))
+            words += _written(record, value.known(found), transition, now)
+        if decided:
+            missed = set(self.run("change", *words))
+            for place, (record, transition) in enumerate(decided, 1):
+                if place not in missed:
+                    made[record.id] = Changed(record.id, record, transition)
+
+    def pause(self, kind: str, name: str, paused: bool) -> None:  # noqa: FBT001 - the Protocol's spelling
+        """Pause or resume a queue or task."""
+        self.run("pause", f"{kind}:{name}", int(paused))
+
+    def pauses(self) -> set[tuple[str, str]]:
+        """Return what is paused."""
+        found = (what.decode().partition(":") for what in self.clients.ask("SMEMBERS", self.key("pause")))
+        return {(kind, name) for kind, _, name in found}
+
+    def purge(self, older_than: Mapping[Status, float], limit: int, *, queue: str | None = None) -> int:
+        """Delete finished jobs, a few hundred by each script."""
+        self.table.load()
+        streams = self.table.numbers(queue)
+        deleted = 0
+        for status, age in older_than.items():
+            gone = SLICE
+            while streams and deleted < limit and gone == SLICE:
+                gone = self._purge(status, age, min(limit - deleted, SLICE), streams)
+                deleted += gone
+        return deleted
+
+    def _purge(self, status: Status, age: float, limit: int, streams: Sequence[int]) -> int:
+        deleted: int = self.run("purge", value.LETTERS[status], repr(float(age)), limit, *streams)
+        return deleted
+
+    def tidy(self) -> None:
+        """Forget workers long gone and classes that nobody uses; put jobs back that are missing from their place."""
+        self.run("tidy", WORKERS_KEPT, CLASSES_KEPT)
+        mended = 0
+        for _ in range(SLICES):
+            at_end, number = self.run("repair", SLICE)
+            mended += number
+            if at_end:
+                break
+        if mended:
+            log.warning("%d jobs stood in no index and were put back; has Redis evicted or lost keys?", mended)
+
+    # ------------------------------------------------------------------ reading
+
+    def get(self, job_id: int) -> Record | None:
+        """Return a job."""
+        self.check_open()
+        found = Reader(self).records([job_id])
+        return found[0] if found else None
+
+    def by_key(self, key: str) -> Record | None:
+        """Return the newest job with this idempotency key."""
+        found = self.clients.ask("HGET", self.key("key"), key)
+        return None if found is None else self.get(int(found.rstrip(b",").rpartition(b",")[2]))
+
+    def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
+        """Return matching jobs, newest first."""
+        self.check_open()
+        # What a worker holds is asked by its pump, which cannot wait longer for this than for a turn.
+        hot = which.worker is not None and which.statuses == (Status.RUNNING,)
+        return Reader(self, hot=hot).find(which, limit=limit, offset=offset, before=before)
+
+    def count(self, which: Filter, *, most: int) -> int:
+        """Count matching jobs: from the counters where they can tell."""
+        self.check_open()
+        if which != Filter(statuses=which.statuses, queue=which.queue, task=which.task):
+            return Reader(self).count(which, most=most)
+        statuses = dict.fromkeys(which.statuses or tuple(Status))
+        return sum(
+            tally.counts[status]
+            for tally in self.tallies()
+            if which.queue in (None, tally.queue) and which.task in (None, tally.task)
+            for status in statuses
+        )
+
+    def history(self, job_id: int) -> list[PastAttempt]:
+        """Return the attempts of a job."""
+        return self._history(job_id)[1]
+
+    def _history(self, job_id: int) -> tuple[bytes | None, list[PastAttempt]]:
+        head, packed, entries = self.run("history", job_id)
+        attempts = [value.attempt(entry) for entry in entries]
+        if packed is not None:
+            self.table.fresh(head[8:])
+            last = value.last_attempt(self.table.record(job_id, packed), value.known(packed))
+            if last is not None:
+                attempts.append(last)
+        return packed, attempts
+
+    def tallies(self) -> list[Tally]:
+        """Return the maintained counters."""
+        self.check_open()
+        streams, counters, pending = self.run("tallies")
+        names = {number: tuple(msgspec.json.decode(name)[1:]) for number, name in _pairs(streams)}
+        sums: dict[tuple[str, str], dict[str, int]] = {name: {} for name in names.values()}
+        for field, number in _pairs(counters):
+            if field[:-1] in names:
+                of, what = sums[names[field[:-1]]], field[-1:].decode()
+                of[what] = of.get(what, 0) + int(number)
+        for number, waiting in _pairs(pending):
+            of = sums[names[number]]
+            of["p"] = of.get("p", 0) + waiting
+        return [
+            Tally(
+                queue=queue,
+                task=task,
+                counts={status: of.get(value.LETTERS[status], 0) for status in Status},
+                totals={name: of.get(spelling.TOTALS[name], 0) for name in TOTALS},
+            )
+            for (queue, task), of in sums.items()
+        ]
+
+    def oldest(self, queue: str) -> float | None:
+        """Return since when the first of every line has waited, at most."""
+        self.table.load()
+        head, *packed = self.run("oldest", *self.table.numbers(queue))
+        self.table.fresh(head[8:])
+        return min((self.table.record(0, found).run_at for found in packed if found is not None), default=None)
+
+    def rates(self, since: float, queue: str | None = None) -> list[tuple[int, int, int]]:
+        """Return what ended in each second of the last hour."""
+        self.table.load()
+        streams = {b"%d" % n for n in self.table.numbers(queue)}
+        sums: dict[int, list[int]] = {}
+        for field, number in _pairs(self.run("rates", repr(float(int(since))))):
+            second, letter, stream = _pulse(field)
+            if second >= int(since) and stream in streams:
+                sums.setdefault(second, [0, 0])[letter == b"F"] += int(number)
+        return [(second, processed, failed) for second, (processed, failed) in sorted(sums.items())]
+
+    # ------------------------------------------------------------------ looking after it
+
+    def diagnose(self) -> list[Finding]:
+        """Say what is well and what is not."""
+        return diagnose(self)
+
+
+def _written(record: Record, beyond: value.Known, transition: Transition, now: float) -> tuple[Any, ...]:
+    """Spell a decision for the script ``change``."""
+    op, head, tail, past = spelling.decided(record, transition, finished=now, now=now)
+    last = value.last_attempt(record, beyond)
+    if last is not None and transition.status is not None:
+        past = value.pack_attempt(last)
+    return (record.id, beyond.head, op, head, tail, past)
+
+
+def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _pulse(field: bytes) -> tuple[int, bytes, bytes]:
+    letter = b"P" if b"P" in field else b"F"
+    second, _, stream = field.partition(letter)
+    return int(second), letter, stream
+
+
+def _worker(card: bytes) -> Worker:
+    beat_at, lost_after, status, length = _CARD.unpack_from(card)
+    worker = msgspec.json.decode(card[_CARD.size + length :], type=Worker)
+    return msgspec.structs.replace(worker, beat_at=beat_at, lost_after=lost_after, status=_STATUS[status])

@@ -1,0 +1,92 @@
+-- uses: clock value count place ring
+-- Stores new jobs.
+-- Args: number of streams, the name of each; then for each job its body and how it is placed: empty for the first stream and
+--   at once, else the position of its stream (2 bytes), 0 or 1 for a delay or 2 for an instant (1 byte), seconds (a double).
+-- Returns: now (a double) and the table's token, the first id, the number of each stream.
+local names, n_streams = {}, tonumber(ARGV[1])
+local n_jobs = (#ARGV - 1 - n_streams) / 2
+local last = call('INCRBY', P .. 'seq', n_jobs) -- the first write: refused when memory is full
+for n = 1, n_streams do names[n] = ARGV[1 + n] end
+local streams = call('HMGET', P .. 'stream', unpack(names))
+for n = 1, n_streams do
+  if not streams[n] then
+    streams[n] = tostring(call('HINCRBY', KEYS[1], 'streams', 1))
+    call('HSET', P .. 'stream', names[n], streams[n])
+    call('HSET', P .. 'streams', streams[n], names[n])
+    token = string.format('%.0f', max(micros, (tonumber(token) or 0) + 1))
+    call('HSET', KEYS[1], 'table', token)
+  end
+end
+
+-- Puts a job into the indexes that its body names.
+local function index(id, body)
+  local flags, at = byte(body, 1), 2
+  if flags % 2 >= 1 then at = at + 4 end
+  if flags % 4 >= 2 then at = at + 8 end
+  if flags % 8 >= 4 then
+    join(P .. 'batch:' .. string.format('%.0f', (unpack_at('<d', body, at))), id, id)
+    at = at + 8
+  end
+  if flags % 16 >= 8 then at = at + 8 end
+  local texts = {}
+  for n = 1, 4 do
+    local bit = 8 * 2 ^ n
+    if flags % (2 * bit) >= bit then
+      local length = unpack_at('<I4', body, at)
+      texts[n] = sub(body, at + 4, at + 3 + length)
+      at = at + 4 + length
+    end
+  end
+  if texts[1] then join(P .. 'origin:' .. texts[1], id, id) end
+  if texts[3] then
+    for _, tag in ipairs(cjson.decode(texts[3])) do join(P .. 'tag:' .. tag, id, id) end
+  end
+  if texts[4] then
+    call('HSET', P .. 'key', texts[4], (call('HGET', P .. 'key', texts[4]) or ',') .. id .. ',')
+  end
+end
+
+local created = pack('<d', now)
+local starts, ready, news = {}, {}, {}
+for n = 1, n_streams do
+  starts[n] = pack('<I4', tonumber(streams[n])) .. created
+  ready[n], news[n] = P .. 'ready:' .. streams[n], 'n' .. starts[n]
+end
+local first_due = call('ZRANGE', P .. 'timer', 0, 0, 'WITHSCORES')[2]
+local sooner = false
+local at = 2 + n_streams
+for i = 1, n_jobs do
+  local id = tostring(last - n_jobs + i)
+  local body, how, n = ARGV[at], ARGV[at + 1], 1
+  at = at + 2
+  local due = now
+  if how ~= '' then
+    local kind, seconds
+    n, kind, seconds = unpack_at('<I2Bd', how)
+    if kind == 1 then due = now + seconds elseif kind == 2 then due = seconds end
+  end
+  local s = streams[n]
+  if due > now then
+    set(id, 'm' .. starts[n] .. pack('<d', due) .. body)
+    join(P .. 'timer', due, padded(id))
+    join(P .. 'wait:' .. s .. ':s', id, id)
+    add(s, 's', 1)
+    sooner = sooner or not first_due or due < tonumber(first_due)
+  else
+    set(id, news[n] .. body)
+    join(ready[n], id, id)
+    filled[s] = true
+    add(s, 'p', 1)
+  end
+  add(s, 'E', 1)
+  if byte(body, 1) >= 4 then index(id, body) end
+end
+write_places()
+write_counts()
+local minute = tostring(floor(now / 60))
+if meta[4] ~= minute then
+  call('HSET', KEYS[1], 'minute', minute)
+  call('ZADD', P .. 'when', 'NX', minute, last - n_jobs + 1)
+end
+if sooner then ring() elseif next(woken) then ring(woken) end
+return {created .. token, last - n_jobs + 1, streams}

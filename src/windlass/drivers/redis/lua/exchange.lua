@@ -1,0 +1,127 @@
+-- uses: clock value count place ring move claim
+-- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, brings signals.
+-- Args: worker, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of starts; then
+--   for each completion: id, fence, head, tail, finished_at; for each move: id, fence, op, head, tail, past;
+--   for each start: id, fence.
+-- Returns: {now and due (doubles) and two letters: 1 known, 1 stale class, then the table's token},
+--   the positions of what was refused, signals, and id, value of each claim.
+call('DEL', P .. 'nothing') -- may always be done; what follows a first write is not refused for lack of memory
+local worker, class, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local completions, moves, starts = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local at, refused, ids = 9, {}, {}
+local moves_at = at + completions * 5
+local starts_at = moves_at + moves * 6
+
+for n = 1, completions do ids[n] = ARGV[at + n * 5 - 4] end
+for n = 1, moves do ids[completions + n] = ARGV[moves_at + n * 6 - 5] end
+for n = 1, starts do ids[completions + moves + n] = ARGV[starts_at + n * 2 - 1] end
+local values = values_of(ids)
+local seen = {}
+
+local function live(id, v, fence)
+  return v and byte(v, 1) == R and not seen[id] and sub(v, 76, 75 + #fence) == fence
+end
+
+-- The usual end, by the shortest way: what move does, with the lists looked up once for each stream and worker.
+local ends = {}
+local function ends_of(s)
+  local of = {done = list(joining, P .. 'done:' .. s .. ':c'), age = list(joining, P .. 'age:' .. s .. ':c'), n = 0}
+  ends[s] = of
+  return of
+end
+
+local last_fence, released
+for n = 1, completions do
+  local base = at + n * 5 - 4
+  local id, v, fence = ids[n], values[n], ARGV[base + 1]
+  if live(id, v, fence) then
+    seen[id] = true
+    local s = stream_of(v)
+    local kept = sub(v, 64)
+    if byte(v, 62) % 4 >= 2 then
+      local name, body = parts(v)
+      kept = sub(v, 64, 83) .. name .. body
+    end
+    local m = #setting
+    setting[m + 1], setting[m + 2] = id, 'c' .. sub(v, 2, 13) .. ARGV[base + 2] .. kept .. ARGV[base + 3]
+    if byte(v, 61) ~= 0 then
+      depart(id, v, s)
+    else
+      local holder = sub(fence, 10)
+      if holder ~= last_fence then
+        last_fence, released = holder, list(releasing, P .. 'held:' .. holder)
+        holders[holder] = true
+      end
+      released[#released + 1] = id
+    end
+    local of = ends[s] or ends_of(s)
+    local k = of.n
+    of.done[2 * k + 1], of.done[2 * k + 2] = id, id
+    of.age[2 * k + 1], of.age[2 * k + 2] = ARGV[base + 4], id
+    of.n = k + 1
+  else
+    refused[#refused + 1] = n
+  end
+end
+for s, of in pairs(ends) do
+  add(s, 'r', -of.n)
+  add(s, 'c', of.n)
+  add(s, 'P', of.n)
+end
+
+for n = 1, moves do
+  local base = moves_at + n * 6 - 5
+  local id, v = ids[completions + n], values[completions + n]
+  if live(id, v, ARGV[base + 1]) then
+    seen[id] = true
+    move(id, v, ARGV[base + 2], ARGV[base + 3], ARGV[base + 4], ARGV[base + 5], false)
+  else
+    refused[#refused + 1] = completions + n
+  end
+end
+
+local now8 = pack('<d', now)
+local begun = {}
+for n = 1, starts do
+  local id, v = ids[completions + moves + n], values[completions + moves + n]
+  if not live(id, v, ARGV[starts_at + n * 2]) or byte(v, 62) % 2 == 1 then
+    refused[#refused + 1] = completions + moves + n
+  elseif sub(v, 38, 45) == Z8 and not begun[id] then
+    begun[id] = true
+    set(id, sub(v, 1, 17) .. pack('<I4', unpack_at('<I4', v, 18) + 1) .. sub(v, 22, 37) .. now8 .. sub(v, 46))
+  end
+end
+write_places()
+write_holders()
+
+promote()
+write_places()
+
+local card = call('HGET', P .. 'worker', worker)
+local known = not (card and byte(card, 17) == 108)
+local stale, claims = false, {}
+if limit > 0 and known then
+  local takes = call('HGET', P .. 'class', class)
+  if takes and sub(takes, 1, #token + 1) == token .. ';' then
+    claims = claim(takes, worker, class, limit, tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6])
+  else
+    stale = true
+  end
+end
+
+local due = call('ZRANGE', P .. 'timer', 0, 0, 'WITHSCORES')
+write_counts()
+if next(woken) then
+  local left = {}
+  for s in pairs(woken) do
+    if call('ZSCORE', P .. 'avail', s) then left[s] = true end
+  end
+  if next(left) then ring(left) end
+end
+local signals = {}
+if known then
+  signals = call('SMEMBERS', P .. 'mail:' .. worker)
+  if #signals > 0 then call('DEL', P .. 'mail:' .. worker) end
+end
+local head = now8 .. pack('<d', due[2] and tonumber(due[2]) or 0) .. (known and '1' or '0') .. (stale and '1' or '0')
+return {head .. token, refused, signals, claims}

@@ -1,0 +1,66 @@
+-- uses: clock value count place ring move
+-- Looks at a slice of the jobs, and puts those back that are missing where their value says they are.
+-- Args: how many at a time. Returns: 1 when all have been looked at, how many were put back.
+call('DEL', P .. 'nothing')
+local cursor = call('HGET', KEYS[1], 'cursor') or '0'
+local slice = call('HSCAN', P .. 'job', cursor, 'COUNT', ARGV[1])
+local mended = 0
+
+local function missing(command, key, member)
+  local found = call(command, key, member)
+  return not found or found == 0
+end
+
+-- Returns whether a job was not where it should be.
+local function mend(id, v)
+  local s, letter = stream_of(v), char(byte(v, 1))
+  if letter == 'r' then
+    local by_hand = sub(v, 54, 61) ~= Z8
+    local worker = sub(v, 85, 84 + byte(v, 84))
+    local held = P .. (by_hand and 'hand' or 'held:' .. worker)
+    local lost = missing('SISMEMBER', held, id)
+    if by_hand and missing('ZSCORE', P .. 'deadline', id) then
+      join(P .. 'deadline', unpack_at('<d', v, 54), id)
+      lost = true
+    end
+    if lost then call('SADD', held, id) end
+    if not by_hand and missing('SISMEMBER', P .. 'holders', worker) then
+      call('SADD', P .. 'holders', worker)
+      lost = true
+    end
+    return lost
+  elseif letter == 'n' or letter == 'p' then
+    local seq = letter == 'n' and tonumber(id) or unpack_at('<d', v, 68)
+    local fresh = seq == tonumber(id)
+    local lost = missing('ZSCORE', P .. (fresh and 'ready:' or 'again:') .. s, id)
+      or not fresh and missing('ZSCORE', P .. 'back:' .. s, id) or missing('ZSCORE', P .. 'avail', s)
+    if lost then line_up(id, s, seq) end
+    return lost
+  elseif letter == 'm' or letter == 's' or letter == 't' then
+    local wait = P .. 'wait:' .. s .. ':' .. (letter == 't' and 't' or 's')
+    local lost = missing('ZSCORE', P .. 'timer', padded(id)) or missing('ZSCORE', wait, id)
+    if lost then
+      join(P .. 'timer', unpack_at('<d', v, letter == 'm' and 14 or 30), padded(id))
+      join(wait, id, id)
+    end
+    return lost
+  end
+  local done, age = P .. 'done:' .. s .. ':' .. letter, P .. 'age:' .. s .. ':' .. letter
+  local lost = missing('ZSCORE', done, id) or missing('ZSCORE', age, id)
+  if lost then
+    join(done, id, id)
+    join(age, unpack_at('<d', v, 46), id)
+  end
+  return lost
+end
+
+for n = 1, #slice[2], 2 do
+  if mend(slice[2][n], slice[2][n + 1]) then mended = mended + 1 end
+end
+write_places()
+call('HSET', KEYS[1], 'cursor', slice[1])
+if mended > 0 then
+  call('HINCRBY', KEYS[1], 'mended', mended)
+  ring(woken)
+end
+return {slice[1] == '0' and 1 or 0, mended}

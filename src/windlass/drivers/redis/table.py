@@ -1,0 +1,90 @@
+"""What this process knows of the streams: their numbers and names, and which of them each class of workers takes from."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from windlass.drivers.redis import value
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from windlass.drivers.redis.database import Database
+    from windlass.drivers.redis.value import Names
+    from windlass.job import Record
+
+Wanted = tuple[tuple[str, ...] | None, tuple[str, ...]]
+"""The queues (``None`` = all) and the tasks that a worker takes."""
+
+TOUCH = 60.0
+"""Seconds between signs that a class is in use."""
+
+
+def spelt(queue: str, task: str, priority: int) -> bytes:
+    """Spell a stream's name."""
+    return msgspec.json.encode((priority, queue, task))
+
+
+class Table:
+    """The streams as the server last told them. Its token changes with every stream made, and when all are lost."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.token = b""
+        self.names: dict[int, Names] = {}
+        self.number_of: dict[Names, int] = {}
+        self._classes: dict[Wanted, str] = {}
+        self._touched: dict[str, float] = {}
+
+    def load(self) -> None:
+        """Ask the server."""
+        token, *pairs = self._database.run("streams")
+        names = {}
+        for number, name in zip(pairs[::2], pairs[1::2], strict=True):
+            priority, queue, task = msgspec.json.decode(name)
+            names[int(number)] = (priority, queue, task)
+        self.token, self.names, self.number_of = token, names, {name: number for number, name in names.items()}
+
+    def fresh(self, token: bytes) -> None:
+        """Load again if *token* is another one."""
+        if token != self.token:
+            self.load()
+
+    def record(self, job_id: int, packed: bytes) -> Record:
+        """Read a value."""
+        return value.record(job_id, packed, self.names)
+
+    def numbers(self, queue: str | None = None, task: str | None = None) -> list[int]:
+        """Return the streams of a queue and task."""
+        return [n for n, (_, q, t) in self.names.items() if queue in (None, q) and task in (None, t)]
+
+    # ------------------------------------------------------------------ classes
+
+    def class_of(self, queues: Sequence[str] | None, tasks: Sequence[str]) -> str:
+        """Return the name of a class; workers that take the same share it."""
+        wanted: Wanted = (None if queues is None else tuple(queues), tuple(tasks))
+        name = self._classes.get(wanted)
+        if name is None:
+            plain = (None if wanted[0] is None else sorted(set(wanted[0])), sorted(set(wanted[1])))
+            digest = hashlib.blake2b(msgspec.json.encode(plain), digest_size=9).hexdigest()
+            name = self._classes[wanted] = f"c-{digest}"
+        return name
+
+    def enroll(self, queues: Collection[str] | None, tasks: Collection[str], name: str) -> None:
+        """Tell the server what a class takes from."""
+        self.load()
+        wanted = set(tasks)
+        takes = [
+            n for n, (_, queue, task) in self.names.items() if task in wanted and (queues is None or queue in queues)
+        ]
+        spelling = b"%b;,%b," % (self.token, b",".join(b"%d" % n for n in takes))
+        self._database.run("enroll", name, spelling, hot=True)
+        self._touched[name] = time.monotonic()
+
+    def is_stale(self, name: str) -> bool:
+        """Whether the server has not been told for a while that a class is in use."""
+        return time.monotonic() - self._touched.get(name, -TOUCH) >= TOUCH

@@ -1,0 +1,108 @@
+"""One turn, spelt for the script and read from its answer."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from windlass.drivers.base import Signal
+from windlass.drivers.redis import value
+from windlass.job import FINISHED, Outcome, Status
+from windlass.lifecycle import Move, totals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from windlass.drivers.base import Turn
+    from windlass.drivers.redis.wire import Word
+    from windlass.job import Record
+    from windlass.lifecycle import Settlement, Transition
+
+_TWO = struct.Struct("<dd")
+_TOTALS = {
+    "processed": "P",
+    "failed": "F",
+    "retried": "R",
+    "dead": "D",
+    "cancelled": "C",
+    "snoozed": "S",
+    "released": "L",
+    "lost": "X",
+}
+TOTALS = {"enqueued": "E", **_TOTALS}
+"""The letters under which totals are counted."""
+
+
+class Head:
+    """What the script says first."""
+
+    __slots__ = ("due", "known", "now", "stale", "token")
+
+    def __init__(self, packed: bytes) -> None:
+        self.now, due = _TWO.unpack_from(packed)
+        self.due: float | None = due or None
+        self.known = packed[16:17] == b"1"
+        self.stale = packed[17:18] == b"1"
+        """The server does not know what the class takes, or the class knows too few streams: nothing was claimed."""
+        self.token = packed[18:]
+
+
+def is_usual(settlement: Settlement) -> bool:
+    """Whether a job was completed by its handler."""
+    transition = settlement.transition
+    return transition.move is Move.SUCCEED and transition.outcome is Outcome.COMPLETED
+
+
+def words(turn: Turn, name: str, now: float) -> tuple[list[Word], list[tuple[int, int]]]:
+    """Return the arguments of ``exchange``, and the (job, lease) that each of its positions stands for."""
+    completed = [s for s in turn.settlements if is_usual(s)]
+    others = [s for s in turn.settlements if not is_usual(s)] if len(completed) < len(turn.settlements) else []
+    deadline: Word = "" if turn.deadline is None else repr(turn.deadline)
+    cautious = min(turn.cautious, 1 << 30)
+    spelt: list[Word] = [turn.worker, name, turn.limit, turn.start, cautious, deadline]
+    spelt += [len(completed), len(others), len(turn.starting)]
+    for s in completed:
+        record, transition, finished = s.record, s.transition, s.finished_at
+        head = value.head(record, transition, finished=finished, now=now)
+        spelt += (record.id, value.fence(record), head, value.tail(record, transition), repr(finished))
+    for s in others:
+        record = s.record
+        spelt += (record.id, value.fence(record), *decided(record, s.transition, finished=s.finished_at, now=now))
+    for record in turn.starting:
+        spelt += (record.id, value.fence(record))
+    positions = [(s.record.id, s.record.lease) for s in (*completed, *others)]
+    positions += [(r.id, r.lease) for r in turn.starting]
+    return spelt, positions
+
+
+def decided(record: Record, transition: Transition, *, finished: float, now: float) -> tuple[Word, ...]:
+    """Spell what becomes of a job: op, head, tail, past."""
+    status = transition.status
+    if transition.request:
+        return ("q", b"", b"", b"")
+    if status is None:
+        return ("D", b"", b"", b"")
+    head = value.head(record, transition, finished=finished, now=now)
+    past = b"" if status in FINISHED else value.past(record, transition, finished)
+    return (operation(record, transition), head, value.tail(record, transition), past)
+
+
+def operation(record: Record, transition: Transition) -> str:
+    """Spell the operation for ``move``: the status, flags, totals."""
+    assert transition.status is not None
+    unstarted = record.status is Status.RUNNING and record.started_at is None
+    flags = ("k" if transition.keep_place else "") + ("u" if unstarted else "")
+    raised = "".join(_TOTALS[name] for name in totals(transition))
+    return f"{value.LETTERS[transition.status]}{flags}:{raised}"
+
+
+def signals(packed: Sequence[bytes]) -> list[Signal]:
+    """Read the messages to a worker."""
+    return [
+        Signal(int(job_id), int(lease), cancel == b"1") for job_id, lease, cancel in (m.split(b":") for m in packed)
+    ]
+
+
+def positions_of(refused: Sequence[Any], positions: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what was refused."""
+    return [positions[n - 1] for n in refused]
