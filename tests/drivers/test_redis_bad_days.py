@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,15 @@ import pytest
 from tests.servers.redis import client_of
 from tests.servers.redis_databases import MANY
 from tests.waiting import until
-from windlass import ConfigurationError, ConnectionLostError, StoreError, StoreFullError, Windlass, lifecycle
+from windlass import (
+    ClosedError,
+    ConfigurationError,
+    ConnectionLostError,
+    StoreError,
+    StoreFullError,
+    Windlass,
+    lifecycle,
+)
 from windlass.drivers.base import Filter, Turn, Worker
 from windlass.drivers.redis import RedisDriver
 from windlass.drivers.redis.pool import Pool
@@ -264,6 +274,23 @@ def test_a_full_memory_refuses_new_jobs_and_lets_the_others_end(flavour: str, ne
     assert driver.count(Filter(), most=0) == stored - 21
 
 
+def test_a_disk_that_takes_no_snapshot_is_said(new_redis: Any, opened: Any) -> None:
+    server = new_redis(save="3600 1")
+    driver = opened(server.url())
+    driver.insert([job()])
+    server.folder.chmod(0o500)
+    server.execute("BGSAVE")
+    until(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err")
+    with pytest.raises(StoreFullError, match="disk"):
+        driver.insert([job()])
+    with pytest.raises(StoreFullError, match="disk"):
+        claimed(driver)
+    server.folder.chmod(0o700)
+    server.execute("BGSAVE")
+    until(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "ok")
+    assert len(claimed(driver)) == 1
+
+
 def fill(driver: RedisDriver) -> int:
     """Store jobs until there is no room; return how many."""
     stored = 0
@@ -271,6 +298,43 @@ def fill(driver: RedisDriver) -> int:
         while True:
             stored += len(driver.insert([job(2000) for _ in range(50)]))
     return stored
+
+
+# ------------------------------------------------------------------ the process
+
+
+def test_a_forked_child_has_connections_of_its_own(redis_url: str, opened: Any) -> None:
+    driver = opened(redis_url)
+    driver.insert([job()])
+    pid = os.fork()
+    if pid == 0:
+        made = driver.insert([job(), job()])
+        os._exit(0 if len(made) == 2 and len(driver.find(Filter(), limit=10)) == 3 else 1)
+    assert driver.get(1) is not None
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len(driver.find(Filter(), limit=10)) == 3
+
+
+def test_a_closed_driver_says_so_and_can_be_opened_again(redis_url: str, opened: Any) -> None:
+    driver = opened(redis_url)
+    driver.close()
+    with pytest.raises(ClosedError):
+        driver.insert([job()])
+    driver.open()
+    assert len(driver.insert([job()])) == 1
+
+
+def test_a_job_claimed_by_hand_waits_for_work(redis_url: str) -> None:
+    with Windlass(redis_url) as app, Windlass(redis_url) as other:
+        other.enqueue("t", {})
+        first = app.claim(tasks=["t"])
+        assert first is not None
+        first.ack(None)
+        threading.Timer(0.3, other.enqueue, ("t", {})).start()
+        second = app.claim(wait=20, tasks=["t"])
+        assert second is not None
+        second.ack(None)
+        assert app.stats().completed == 2
 
 
 # ------------------------------------------------------------------ the door

@@ -34,11 +34,9 @@ class Member:
         return self.driver.exchange(Turn(worker=self.name, limit=limit, start=limit, tasks=self.tasks))
 
     def listen(self) -> None:
-        """Return when the server waits for this bell."""
+        """Return when the bell has a connection to wait on."""
         self.bell.wait(0)
-        until(lambda: self.bell.patience is not None or self.bell._wire is not None)
-        before = self.bell._wire
-        until(lambda: self.bell._wire is not None and self.bell._wire is before)
+        until(lambda: self.bell._wire is not None)
 
 
 @pytest.fixture
@@ -108,6 +106,29 @@ def test_a_busy_worker_leaves_the_marker_to_an_idle_one(join: Callable[..., Memb
         assert rung(idle) == ["idle"]
         assert len(idle.turn(2).claims) == 1
     assert not busy.bell.wait(0)
+
+
+def test_a_worker_that_became_busy_while_it_waited_puts_the_marker_back(join: Callable[..., Member]) -> None:
+    busy, idle = join("busy", "t"), join("idle", "t")
+    busy.turn()
+    busy.listen()
+    busy.driver.insert(jobs("t"))
+    assert rung(busy) == ["busy"]
+    until(lambda: b"cmd=blpop" in busy.driver.clients.ask("CLIENT", "LIST"))  # it waits for the next one already
+    assert len(busy.turn(1).claims) == 1
+    idle.turn()
+    idle.listen()
+    idle.driver.insert(jobs("t"))
+    assert rung(busy, idle) == ["idle"]
+
+
+def test_a_turn_that_takes_all_takes_the_marker_too(join: Callable[..., Member]) -> None:
+    a = join("a", "t")
+    a.turn()
+    a.driver.insert(jobs("t"))
+    [marker] = a.driver.clients.ask("KEYS", "{windlass}:bell:c-*")
+    assert len(a.turn(2).claims) == 1
+    assert a.driver.clients.ask("EXISTS", marker) == 0
 
 
 def test_a_worker_that_is_free_again_hears_what_was_left(join: Callable[..., Member]) -> None:

@@ -22,6 +22,8 @@ Wanted = tuple[tuple[str, ...] | None, tuple[str, ...]]
 
 TOUCH = 60.0
 """Seconds between signs that a class is in use."""
+MOST = 1000
+"""Classes remembered at most."""
 
 
 def spelt(queue: str, task: str, priority: int) -> bytes:
@@ -70,6 +72,9 @@ class Table:
         name = self._classes.get(wanted)
         if name is None:
             plain = (None if wanted[0] is None else sorted(set(wanted[0])), sorted(set(wanted[1])))
+            if len(self._classes) >= MOST:  # claims by hand may name other tasks every time
+                self._classes.clear()
+                self._touched.clear()
             digest = hashlib.blake2b(msgspec.json.encode(plain), digest_size=9).hexdigest()
             name = self._classes[wanted] = f"c-{digest}"
         return name

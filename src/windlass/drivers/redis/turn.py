@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from windlass.lifecycle import Settlement, Transition
 
 _TWO = struct.Struct("<dd")
+_NO_ERROR = b"\0\0\0\0"
 _TOTALS = {
     "processed": "P",
     "failed": "F",
@@ -47,24 +48,27 @@ class Head:
         self.token = packed[18:]
 
 
-def is_usual(settlement: Settlement) -> bool:
-    """Whether a job was completed by its handler."""
+def is_usual(settlement: Settlement, worker: str) -> bool:
+    """Whether a job was completed by its handler, under the worker's own lease."""
     transition = settlement.transition
-    return transition.move is Move.SUCCEED and transition.outcome is Outcome.COMPLETED
+    usual = transition.move is Move.SUCCEED and transition.outcome is Outcome.COMPLETED
+    return usual and settlement.record.worker == worker
 
 
 def words(turn: Turn, name: str, now: float) -> tuple[list[Word], list[tuple[int, int]]]:
     """Return the arguments of ``exchange``, and the (job, lease) that each of its positions stands for."""
-    completed = [s for s in turn.settlements if is_usual(s)]
-    others = [s for s in turn.settlements if not is_usual(s)] if len(completed) < len(turn.settlements) else []
+    completed = [s for s in turn.settlements if is_usual(s, turn.worker)]
+    others = (
+        [s for s in turn.settlements if not is_usual(s, turn.worker)] if len(completed) < len(turn.settlements) else []
+    )
     deadline: Word = "" if turn.deadline is None else repr(turn.deadline)
     cautious = min(turn.cautious, 1 << 30)
     spelt: list[Word] = [turn.worker, name, turn.limit, turn.start, cautious, deadline]
     spelt += [len(completed), len(others), len(turn.starting)]
     for s in completed:
-        record, transition, finished = s.record, s.transition, s.finished_at
-        head = value.head(record, transition, finished=finished, now=now)
-        spelt += (record.id, value.fence(record), head, value.tail(record, transition), repr(finished))
+        finished, result = s.finished_at, s.transition.result
+        tail = b"" if result is None else _NO_ERROR + result
+        spelt += (s.record.id, _TWO.pack(s.record.lease, finished), repr(finished), tail)
     for s in others:
         record = s.record
         spelt += (record.id, value.fence(record), *decided(record, s.transition, finished=s.finished_at, now=now))

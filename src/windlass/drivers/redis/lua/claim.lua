@@ -111,8 +111,8 @@ local function lease(ids, worker, start, cautious, deadline)
   if deadline ~= '' then
     late = pack('<d', now + tonumber(deadline))
   end
-  local fresh = pack('<I4', 1) .. rep('\0', 8)
-  local idle, none = rep('\0', 12), Z8 .. Z8 .. late .. '\0\0'
+  local fresh = rep('\0', 4) .. pack('<I4', 1) .. rep('\0', 8)
+  local idle, none = rep('\0', 16), Z8 .. Z8 .. late .. '\0\0'
   local starting = now8 .. Z8 .. late .. '\0\0'
   local claims, taken, n = {}, {}, 0
   for i = 1, #ids do
@@ -121,7 +121,7 @@ local function lease(ids, worker, start, cautious, deadline)
     local new
     if letter == N then
       local began = n < start and cautious > 0
-      new = 'r' .. sub(v, 2, 13) .. '\0\0\0\0' .. (began and fresh or idle) .. sub(v, 6, 13)
+      new = 'r' .. sub(v, 2, 13) .. (began and fresh or idle) .. sub(v, 6, 13)
         .. (began and starting or none) .. pack('<I4dd', #v - 13, id, first + n) .. name .. sub(v, 14)
     elseif letter == P_ then
       local began = n < start and unpack_at('<I4', v, 26) < cautious

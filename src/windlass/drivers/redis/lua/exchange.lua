@@ -1,18 +1,18 @@
 -- uses: clock value count place ring move claim
 -- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, brings signals.
 -- Args: worker, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of starts; then
---   for each completion: id, fence, head, tail, finished_at; for each move: id, fence, op, head, tail, past;
---   for each start: id, fence.
+--   for each completion under a lease of this worker: id, lease and finished_at (doubles), finished_at as text, tail;
+--   for each move: id, fence, op, head, tail, past; for each start: id, fence.
 -- Returns: {now and due (doubles) and two letters: 1 known, 1 stale class, then the table's token},
 --   the positions of what was refused, signals, and id, value of each claim.
 call('DEL', P .. 'nothing') -- may always be done; what follows a first write is not refused for lack of memory
 local worker, class, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local completions, moves, starts = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local at, refused, ids = 9, {}, {}
-local moves_at = at + completions * 5
+local moves_at = at + completions * 4
 local starts_at = moves_at + moves * 6
 
-for n = 1, completions do ids[n] = ARGV[at + n * 5 - 4] end
+for n = 1, completions do ids[n] = ARGV[at + n * 4 - 3] end
 for n = 1, moves do ids[completions + n] = ARGV[moves_at + n * 6 - 5] end
 for n = 1, starts do ids[completions + moves + n] = ARGV[starts_at + n * 2 - 1] end
 local values = values_of(ids)
@@ -30,39 +30,53 @@ local function ends_of(s)
   return of
 end
 
-local last_fence, released
+-- Returns the value of a job that ended well and has, or had, an error or a result: the last error stays.
+local function completed(v, finished, tail)
+  local worker_name, body = parts(v)
+  local errors = '\0\0\0\0'
+  if byte(v, 62) % 4 >= 2 then
+    local first = 85 + byte(v, 84) + #body
+    errors = sub(v, first, first + 3 + unpack_at('<I4', v, first))
+  end
+  local results = sub(tail, 5)
+  local there = #errors > 4 or results ~= ''
+  return 'c' .. sub(v, 2, 45) .. finished .. Z8 .. (there and '\2c' or '\0c') .. sub(v, 64, 83) .. worker_name .. body
+    .. (there and errors .. results or '')
+end
+
+local name = char(#worker) .. worker
+local name_ends = 83 + #name
+local ending = Z8 .. '\0c' -- no deadline, flags, how it ended
+local released = completions > 0 and list(releasing, P .. 'held:' .. worker)
 for n = 1, completions do
-  local base = at + n * 5 - 4
-  local id, v, fence = ids[n], values[n], ARGV[base + 1]
-  if live(id, v, fence) then
+  local base = at + n * 4 - 3
+  local id, v, marks = ids[n], values[n], ARGV[base + 1]
+  if v and byte(v, 1) == R and not seen[id] and sub(v, 76, 83) == sub(marks, 1, 8) and sub(v, 84, name_ends) == name then
     seen[id] = true
-    local s = stream_of(v)
-    local kept = sub(v, 64)
-    if byte(v, 62) % 4 >= 2 then
-      local name, body = parts(v)
-      kept = sub(v, 64, 83) .. name .. body
+    local tail, m = ARGV[base + 3], #setting
+    if tail == '' and byte(v, 62) < 2 then
+      setting[m + 2] = 'c' .. sub(v, 2, 45) .. sub(marks, 9) .. ending .. sub(v, 64)
+    else
+      setting[m + 2] = completed(v, sub(marks, 9), tail)
     end
-    local m = #setting
-    setting[m + 1], setting[m + 2] = id, 'c' .. sub(v, 2, 13) .. ARGV[base + 2] .. kept .. ARGV[base + 3]
-    if byte(v, 61) ~= 0 then
+    setting[m + 1] = id
+    local s = stream_of(v)
+    if byte(v, 61) ~= 0 then -- the highest byte of a deadline: claimed by hand
       depart(id, v, s)
     else
-      local holder = sub(fence, 10)
-      if holder ~= last_fence then
-        last_fence, released = holder, list(releasing, P .. 'held:' .. holder)
-        holders[holder] = true
-      end
       released[#released + 1] = id
     end
     local of = ends[s] or ends_of(s)
-    local k = of.n
-    of.done[2 * k + 1], of.done[2 * k + 2] = id, id
-    of.age[2 * k + 1], of.age[2 * k + 2] = ARGV[base + 4], id
-    of.n = k + 1
+    local k = 2 * of.n
+    local done, age = of.done, of.age
+    done[k + 1], done[k + 2] = id, id
+    age[k + 1], age[k + 2] = ARGV[base + 2], id
+    of.n = of.n + 1
   else
     refused[#refused + 1] = n
   end
 end
+if completions > 0 then holders[worker] = true end
 for s, of in pairs(ends) do
   add(s, 'r', -of.n)
   add(s, 'c', of.n)

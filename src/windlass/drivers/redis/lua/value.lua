@@ -37,6 +37,9 @@ end
 
 -- Returns the values of jobs, false where there is none.
 local function values_of(ids)
+  if #ids <= 1000 then
+    return #ids > 0 and redis.call('HMGET', P .. 'job', unpack(ids)) or {}
+  end
   local found, n = {}, 0
   for start = 1, #ids, 1000 do
     local some = redis.call('HMGET', P .. 'job', unpack(ids, start, min(start + 999, #ids)))
