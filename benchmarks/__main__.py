@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -25,8 +26,11 @@ CONTENDERS = {
     "huey": "benchmarks.huey_:CONTENDER",
     "windlass": "benchmarks.windlass_:CONTENDER",
     "raw_postgres": "benchmarks.raw_postgres:CONTENDER",
-    **{name: f"benchmarks.peers.contenders:{name.upper()}" for name in numbers.PEERS},
+    **{name: f"benchmarks.peers.contenders:{name.upper()}" for name in numbers.POSTGRES_PEERS},
     "windlass_postgres": "benchmarks.windlass_postgres:CONTENDER",
+    "raw_redis": "benchmarks.raw_redis:CONTENDER",
+    **{name: f"benchmarks.peers.contenders:{name.upper()}" for name in numbers.REDIS_PEERS},
+    "windlass_redis": "benchmarks.windlass_redis:CONTENDER",
 }
 FOLDER = Path(__file__).parent.parent / "build" / "bench"
 
@@ -37,7 +41,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", default=",".join(CONTENDERS), help="contenders or contender.work, with commas between"
     )
-    parser.add_argument("--store", default="all", choices=["sqlite", "postgres", "all"], help="default: all")
+    parser.add_argument("--store", default="all", choices=["sqlite", "postgres", "redis", "all"], help="default: all")
+    parser.add_argument(
+        "--appendonly", default="no", choices=["no", "everysec"], help="how Redis keeps what is written (default: no)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; the median counts (default: 3)")
     parser.add_argument("--json", action="store_true", help="print figures for programs")
     parser.add_argument("--awake", action="store_true", help="drain also with a core kept awake; the better counts")
@@ -137,6 +144,8 @@ def main() -> None:
                 versions.append(f"SQLite {sqlite3.sqlite_version}")
             if "postgres" in stores:
                 versions.append(serve_postgres(stack, folder))
+            if "redis" in stores:
+                versions.append(serve_redis(stack, folder, options.appendonly))
             runner = Runner(
                 contenders=present(contenders, errors.print),
                 rounds=options.rounds,
@@ -166,6 +175,14 @@ def serve_postgres(stack: ExitStack, folder: Path) -> str:
 
     stack.enter_context(postgres.server(folder / "postgres"))
     return f"PostgreSQL {postgres.version()}"
+
+
+def serve_redis(stack: ExitStack, folder: Path, appendonly: Literal["no", "everysec"]) -> str:
+    """Have a server to measure on until the stack ends, and return its name, version and durability."""
+    from benchmarks import redis_server
+
+    stack.enter_context(redis_server.server(folder / "redis", appendonly))
+    return redis_server.version()
 
 
 if __name__ == "__main__":

@@ -10,13 +10,23 @@ Contenders spell the same work alike, so that the table can put them side by sid
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 Figure: TypeAlias = float | Mapping[str, float]
 Work: TypeAlias = Callable[[Path], Figure]
-Store: TypeAlias = Literal["sqlite", "postgres"]
+Store: TypeAlias = Literal["sqlite", "postgres", "redis"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where to measure: `open` yields the URL of a store that is empty, `settle` brings it to rest once it is filled."""
+
+    store: Store
+    open: Callable[[Path], AbstractContextManager[str]]
+    settle: Callable[[str], None]
 
 
 def nothing() -> None:

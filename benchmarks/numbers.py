@@ -6,7 +6,7 @@ from typing import Literal
 
 from benchmarks.contender import Store
 
-Unit = Literal["jobs/s", "ms", "MB", "%", "commits/job", "round trips/job", "bytes/job"]
+Unit = Literal["jobs/s", "ms", "MB", "%", "commits/job", "round trips/job", "bytes/job", "µs/job"]
 UNITS: dict[str, Unit] = {
     "latency.p50": "ms",
     "latency.p99": "ms",
@@ -17,9 +17,12 @@ UNITS: dict[str, Unit] = {
     "round_trips": "round trips/job",
     "wal.without_images": "bytes/job",
     "wal.with_images": "bytes/job",
+    "script_time": "µs/job",
+    "memory.waiting": "bytes/job",
+    "memory.finished": "bytes/job",
 }
-PEERS = ("procrastinate", "pgqueuer", "chancy", "saq", "oban")
-"""The peers on PostgreSQL."""
+POSTGRES_PEERS = ("procrastinate", "pgqueuer", "chancy", "saq", "oban")
+REDIS_PEERS = ("celery", "rq", "dramatiq", "arq", "saq_redis", "taskiq", "huey_redis", "streaq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,12 @@ class Goal:
 
 def peers(work: str) -> tuple[str, ...]:
     """Return the figures of all peers on PostgreSQL for a work."""
-    return tuple(f"{peer}.{work}" for peer in PEERS)
+    return tuple(f"{peer}.{work}" for peer in POSTGRES_PEERS)
+
+
+def redis_peers(work: str) -> tuple[str, ...]:
+    """Return the figures of all peers on Redis for a work."""
+    return tuple(f"{peer}.{work}" for peer in REDIS_PEERS)
 
 
 SQLITE = (
@@ -92,7 +100,18 @@ POSTGRES = (
         aim=0.95,
     ),
 )
-GOALS: Mapping[Store, tuple[Goal, ...]] = {"sqlite": SQLITE, "postgres": POSTGRES}
+REDIS = (
+    Goal(work="windlass_redis.enqueue_one", against=redis_peers("enqueue_one"), must=1, aim=None),
+    Goal(work="windlass_redis.enqueue_one", against=("raw_redis.enqueue_one",), must=None, aim=0.7),
+    Goal(work="windlass_redis.enqueue_many", against=redis_peers("enqueue_many"), must=4, aim=8),
+    Goal(work="windlass_redis.drain", against=redis_peers("drain"), must=3.5, aim=7),
+    Goal(work="windlass_redis.drain_2_processes", against=redis_peers("drain_2_processes"), must=2.5, aim=5),
+    Goal(work="windlass_redis.latency.p50", must=2, aim=1.2),
+    Goal(work="windlass_redis.latency.p99", must=5, aim=3),
+    Goal(work="windlass_redis.script_time", must=10, aim=4),
+    Goal(work="windlass_redis.memory.waiting", must=450, aim=250),
+)
+GOALS: Mapping[Store, tuple[Goal, ...]] = {"sqlite": SQLITE, "postgres": POSTGRES, "redis": REDIS}
 
 
 def unit(figure: str) -> Unit:

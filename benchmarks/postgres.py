@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -121,6 +121,18 @@ def database(_folder: Path | None = None) -> Iterator[str]:
             yield urlunsplit(urlsplit(main)._replace(path=f"/{name}"))
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def counting(query: str, url: str) -> Iterator[Callable[[], int]]:
+    """Connect, and yield a function that returns the number that a query finds."""
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def count() -> int:
+            row = connection.execute(query).fetchone()
+            return int(row[0]) if row else 0
+
+        yield count
 
 
 def settle(url: str) -> None:

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import probe, process, windlass_works
-from benchmarks.contender import Contender
+from benchmarks.contender import Contender, Place
 from benchmarks.windlass_worker import application
-from benchmarks.windlass_works import ASYNC, Store, fill
+from benchmarks.windlass_works import ASYNC, fill
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def at_rest(_url: str) -> None:
     """Leave the file as it is."""
 
 
-SQLITE = Store(open=in_folder, settle=at_rest)
+SQLITE = Place(store="sqlite", open=in_folder, settle=at_rest)
 
 
 def drain_memory(_folder: Path, count: int = 30_000) -> float:

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 import psycopg
 
 from benchmarks import postgres, process, windlass_works, wire
-from benchmarks.contender import Contender, Figure
+from benchmarks.contender import Contender, Figure, Place
 from benchmarks.windlass_worker import application
-from benchmarks.windlass_works import ASYNC, Store, emptied, fill, worker
+from benchmarks.windlass_works import ASYNC, emptied, fill, worker
 from windlass import Windlass
 from windlass.errors import WindlassError
 
-POSTGRES = Store(open=postgres.database, settle=postgres.settle)
+POSTGRES = Place(store="postgres", open=postgres.database, settle=postgres.settle)
 CHUNK = 50_000
 FULL_PAGES = "SELECT coalesce(sum(fpi_size), 0)::bigint FROM pg_get_wal_stats(%s, %s)"
 

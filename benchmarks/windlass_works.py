@@ -2,12 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import probe, process
+from benchmarks.contender import Place
 from benchmarks.raw import rate
 from benchmarks.windlass_worker import application
 from windlass import Windlass
@@ -19,22 +18,14 @@ LOOK = 0.02
 PAYLOAD = (12345, "someone@example.com", "welcome")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """Where to measure: `open` yields the URL of a new store, `settle` brings it to rest once it is filled."""
-
-    open: Callable[[Path], AbstractContextManager[str]]
-    settle: Callable[[str], None]
-
-
 def worker(url: str, concurrency: str = ASYNC, *queues: str) -> tuple[str, ...]:
     """Return the arguments of Python for a worker process, for all queues if none is named."""
     return ("-m", "benchmarks.windlass_worker", url, concurrency, *queues)
 
 
-def enqueue_one(store: Store, folder: Path, count: int = 3_000) -> float:
+def enqueue_one(place: Place, folder: Path, count: int = 3_000) -> float:
     """Enqueue one job at a time."""
-    with store.open(folder) as url, application(url) as app:
+    with place.open(folder) as url, application(url) as app:
 
         def one_by_one(count: int = count) -> None:
             for _ in range(count):
@@ -44,9 +35,9 @@ def enqueue_one(store: Store, folder: Path, count: int = 3_000) -> float:
         return rate(count, one_by_one)
 
 
-def enqueue_32_threads(store: Store, folder: Path, each: int = 300, threads: int = 32) -> float:
+def enqueue_32_threads(place: Place, folder: Path, each: int = 300, threads: int = 32) -> float:
     """Enqueue one job at a time in each of many threads."""
-    with store.open(folder) as url, application(url) as app:
+    with place.open(folder) as url, application(url) as app:
 
         def one_by_one(count: int) -> None:
             for _ in range(count):
@@ -63,9 +54,9 @@ def enqueue_32_threads(store: Store, folder: Path, each: int = 300, threads: int
         return rate(each * threads, together)
 
 
-def enqueue_many(store: Store, folder: Path, count: int = 50_000) -> float:
+def enqueue_many(place: Place, folder: Path, count: int = 50_000) -> float:
     """Enqueue many jobs with one call."""
-    with store.open(folder) as url, application(url) as app:
+    with place.open(folder) as url, application(url) as app:
         fill(app, "send_email", 20)
         return rate(count, lambda: fill(app, "send_email", count))
 
@@ -76,11 +67,11 @@ def fill(app: Windlass, task: str, count: int, queue: str = "default") -> None:
     app.enqueue_many([chosen.job(*PAYLOAD) for _ in range(count)])
 
 
-def drain(store: Store, folder: Path, count: int = 20_000, *, lane: str = "async", processes: int = 1) -> float:
+def drain(place: Place, folder: Path, count: int = 20_000, *, lane: str = "async", processes: int = 1) -> float:
     """Run no-op jobs in worker processes: from the first start of a handler until the store says that all are done."""
-    with store.open(folder) as url, application(url) as app:
+    with place.open(folder) as url, application(url) as app:
         fill(app, "note_run" if lane == "async" else "note_run_in_thread", count)
-        store.settle(url)
+        place.settle(url)
         return emptied(app, folder, count, worker(url, ASYNC if lane == "async" else THREADS), processes=processes)
 
 
@@ -97,19 +88,19 @@ def emptied(app: Windlass, folder: Path, count: int, arguments: Sequence[str], *
     return count / (max(done - LOOK / 2, runs[-1]) - runs[0])
 
 
-def drain_threads(store: Store, folder: Path) -> float:
+def drain_threads(place: Place, folder: Path) -> float:
     """Run the same jobs in the thread lane."""
-    return drain(store, folder, lane="thread")
+    return drain(place, folder, lane="thread")
 
 
-def drain_2_processes(store: Store, folder: Path) -> float:
+def drain_2_processes(place: Place, folder: Path) -> float:
     """Run more of the same jobs with two worker processes."""
-    return drain(store, folder, count=40_000, processes=2)
+    return drain(place, folder, count=40_000, processes=2)
 
 
-def latency(store: Store, folder: Path, samples: int = 200, apart: float = 0.05) -> Mapping[str, float]:
+def latency(place: Place, folder: Path, samples: int = 200, apart: float = 0.05) -> Mapping[str, float]:
     """Enqueue single jobs for an idle worker in another process, and measure until the handler starts."""
-    with store.open(folder) as url, application(url) as app:
+    with place.open(folder) as url, application(url) as app:
         with process.workers(folder, worker(url, "10")):
             process.until(lambda: bool(app.workers()))
             for _ in range(samples):
@@ -119,9 +110,9 @@ def latency(store: Store, folder: Path, samples: int = 200, apart: float = 0.05)
         return probe.quantiles(probe.read(folder, "delays"))
 
 
-def idle(store: Store, folder: Path) -> Mapping[str, float]:
+def idle(place: Place, folder: Path) -> Mapping[str, float]:
     """Measure an idle worker, and the import of the package."""
-    with store.open(folder) as url, process.workers(folder, worker(url, "10")) as (process_,):
+    with place.open(folder) as url, process.workers(folder, worker(url, "10")) as (process_,):
         return {**process.idle(process_), "import": process.import_time("windlass")}
 
 

@@ -10,6 +10,10 @@ from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
+from tests.servers.redis_binaries import USUAL
+from tests.servers.redis_cluster import RedisCluster
+from tests.servers.redis_databases import MANY, GivenRedis, RedisPool, fresh_prefix
+from tests.servers.redis_sentinel import RedisSentinel
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,36 +108,105 @@ def new_pgbouncer() -> Iterator[Callable[..., PgBouncer]]:
         yield lambda server, **settings: started.enter_context(PgBouncer(server, **settings))
 
 
+@pytest.fixture(scope="session")
+def redis_pools() -> Iterator[Callable[[str], RedisPool | GivenRedis]]:
+    """Give the databases of a flavour's server, which is started when first asked for; see `redis_flavour`.
+
+    Tests share the server: it is theirs to write to, not to stop or to set. Each test process has its own.
+    """
+    pools: dict[str, RedisPool | GivenRedis] = {}
+    with ExitStack() as started:
+
+        def give(flavour: str) -> RedisPool | GivenRedis:
+            if flavour not in pools:
+                if flavour == "given":
+                    pools[flavour] = GivenRedis(os.environ["WINDLASS_TEST_REDIS_URL"])
+                else:
+                    pools[flavour] = RedisPool(started.enter_context(Redis(flavour, databases=MANY)))
+            return pools[flavour]
+
+        yield give
+
+
+@pytest.fixture
+def redis_flavour() -> str:
+    """Whose databases `redis_url` gives: to choose, parametrize it or define it in the test module.
+
+    ``redis`` (6.2), ``redis8`` and ``valkey`` are those in the development dependencies, ``redis7`` the system's,
+    ``given`` the one that ``WINDLASS_TEST_REDIS_URL`` names: the default where it is set.
+    """
+    return "given" if os.environ.get("WINDLASS_TEST_REDIS_URL") else USUAL
+
+
+@pytest.fixture
+def redis_prefix(redis_flavour: str) -> str:
+    """What keys begin with: on a given server they must, so a driver made without an application is told."""
+    return fresh_prefix() if redis_flavour == "given" else "windlass"
+
+
+@pytest.fixture
+def redis_server(redis_pools: Callable[[str], RedisPool | GivenRedis], redis_flavour: str) -> Redis:
+    """The server that tests share; a given one is not theirs to ask."""
+    pool = redis_pools(redis_flavour)
+    if isinstance(pool, GivenRedis):
+        pytest.skip("it asks the server itself, and WINDLASS_TEST_REDIS_URL names one that is not ours")
+    return pool.server
+
+
+@pytest.fixture
+def redis_database(
+    redis_pools: Callable[[str], RedisPool | GivenRedis],
+    redis_flavour: str,
+    redis_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[], str]]:
+    """Give the URL of an empty database that only this test uses, another one with every call.
+
+    A given server has one for all; there applications, in this process and those it starts, get `redis_prefix`.
+    """
+    pool = redis_pools(redis_flavour)
+    if redis_flavour == "given":
+        monkeypatch.setenv("WINDLASS_PREFIX", redis_prefix)
+    taken: list[str] = []
+
+    def take() -> str:
+        taken.append(pool.take())
+        return taken[-1]
+
+    yield take
+    for url in taken:
+        pool.give_back(url, redis_prefix)
+
+
+@pytest.fixture
+def redis_url(redis_database: Callable[[], str]) -> str:
+    """The URL of an empty database that only this test uses."""
+    return redis_database()
+
+
+@pytest.fixture
+def new_redis() -> Iterator[Callable[..., Redis]]:
+    """Start a private server for this test alone, which may do anything to it: ``new_redis("redis7", maxmemory="5mb")``."""
+    with ExitStack() as started:
+        yield lambda *flavour, **settings: started.enter_context(Redis(*flavour, **settings))
+
+
+@pytest.fixture
+def new_redis_sentinel() -> Iterator[Callable[..., RedisSentinel]]:
+    """Start a server, its copy and their sentinels for this test alone."""
+    with ExitStack() as started:
+        yield lambda *flavour, **settings: started.enter_context(RedisSentinel(*flavour, **settings))
+
+
+@pytest.fixture
+def new_redis_cluster() -> Iterator[Callable[..., RedisCluster]]:
+    """Start a cluster of three servers for this test alone: ``new_redis_cluster("valkey", replicas=1)``."""
+    with ExitStack() as started:
+        yield lambda *flavour, **settings: started.enter_context(RedisCluster(*flavour, **settings))
+
+
 @pytest.fixture
 def new_proxy() -> Iterator[Callable[[int], Proxy]]:
     """Start a proxy with switches for this test alone: ``new_proxy(server.port)``."""
     with ExitStack() as started:
         yield lambda port, host="127.0.0.1": started.enter_context(Proxy(port, host))
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[Redis]:
-    """The Redis that tests share: it is theirs to fill, not to stop. Each test process has its own."""
-    with Redis() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def redis_of_the_system() -> Iterator[Redis]:
-    """The same of the system's program."""
-    with Redis("system") as server:
-        yield server
-
-
-@pytest.fixture
-def redis_url(redis_server: Redis) -> str:
-    """The URL of an empty Redis database."""
-    redis_server.empty()
-    return redis_server.url()
-
-
-@pytest.fixture
-def new_redis() -> Iterator[Callable[..., Redis]]:
-    """Start a private Redis for this test alone, which may do anything to it: ``new_redis(maxmemory="10mb")``."""
-    with ExitStack() as started:
-        yield lambda flavour="wheel", **settings: started.enter_context(Redis(flavour, **settings))

@@ -1,18 +1,19 @@
 """One process of a peer: `python -m benchmarks.peers MODULE COMMAND URL [COUNT]`.
 
-`install` makes the tables, `fill` puts jobs in for a drain, `work` runs a worker until SIGINT. `enqueue_one` and
+`install` makes the tables and the like, `fill` puts jobs in for a drain, `work` runs a worker until SIGINT. `enqueue_one` and
 `enqueue_many` print jobs/s; `latency` enqueues single jobs for an idle worker, COUNT of them.
 """
 
 import asyncio
 import importlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, cast
 
-from benchmarks.peers import PAYLOAD
+from benchmarks.peers import PAYLOAD, URL
 
 if TYPE_CHECKING:
     from benchmarks.peers import Client, Peer
@@ -74,6 +75,7 @@ def main() -> None:
     """Do what the command line says."""
     module, command, url, *rest = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING)
+    os.environ[URL] = url
     peer = cast("Peer", importlib.import_module(f"benchmarks.peers.{module}"))
     match command:
         case "install":

@@ -5,19 +5,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
-import psycopg
-
-from benchmarks import postgres, probe, process
-from benchmarks.contender import Contender
+from benchmarks import probe, process
+from benchmarks.contender import Contender, Place
 
 PAUSE = 0.1
 """Seconds between two looks at the store."""
 CAP = 10.0
 """Seconds after which a drain is stopped; then what is done by that time counts."""
+
+
+Unfinished: TypeAlias = Callable[[str], AbstractContextManager[Callable[[], int]]]
+"""Connects to a store, and gives a function that returns the number of jobs that are not finished yet."""
 
 
 def this_python() -> str:
@@ -27,18 +31,22 @@ def this_python() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A peer, seen from outside: the module of `benchmarks.peers` to run, and how to read its tables."""
+    """A peer on one store, seen from outside: the module of `benchmarks.peers` to run, and how to read the store."""
 
     name: str
-    unfinished: str
-    """A query for the number of jobs that are not finished yet."""
+    package: str
+    """What is imported."""
+    place: Place
+    unfinished: Unfinished
+    module: str = ""
+    """Of `benchmarks.peers`; called after the package unless named."""
     bulk: int = 50_000
     """How many jobs to enqueue in bulk."""
     python: Callable[[], str] = this_python
 
     def command(self, *arguments: object) -> list[str]:
         """Return the arguments of Python for one of its processes."""
-        return ["-m", "benchmarks.peers", f"{self.name}_", *map(str, arguments)]
+        return ["-m", "benchmarks.peers", self.module or f"{self.package}_", *map(str, arguments)]
 
     def run(self, *arguments: object) -> str:
         """Run one of its processes to the end and return what it prints."""
@@ -50,44 +58,46 @@ class Peer:
 
     def missing(self) -> str | None:
         """Tell why it cannot run here: it is not installed."""
-        return None if importlib.util.find_spec(self.name) else "it is not installed; `make bench` does that"
+        return None if importlib.util.find_spec(self.package) else "it is not installed; `make bench` does that"
 
 
-def enqueue_one(peer: Peer, _folder: Path, count: int = 2_000) -> float:
+def enqueue_one(peer: Peer, folder: Path, count: int = 2_000) -> float:
     """Enqueue one job at a time through its API."""
-    with postgres.database() as url:
+    with peer.place.open(folder) as url:
         peer.run("install", url)
         return float(peer.run("enqueue_one", url, count))
 
 
-def enqueue_many(peer: Peer, _folder: Path) -> float:
+def enqueue_many(peer: Peer, folder: Path) -> float:
     """Enqueue many jobs as its documentation advises."""
-    with postgres.database() as url:
+    with peer.place.open(folder) as url:
         peer.run("install", url)
         return float(peer.run("enqueue_many", url, peer.bulk))
 
 
 def drain(peer: Peer, folder: Path, count: int = 20_000, processes: int = 1) -> float:
-    """Run no-op jobs with its worker: from the first start of a handler until its tables say that all are done."""
-    with postgres.database() as url, psycopg.connect(url, autocommit=True) as connection:
+    """Run no-op jobs with its worker: from the first start of a handler until the store says that all are done.
+
+    A peer that ends a job before it runs is done when the last handler has started.
+    """
+    with peer.place.open(folder) as url, peer.unfinished(url) as unfinished:
         peer.run("install", url)
         peer.run("fill", url, count)
-        postgres.settle(url)
+        peer.place.settle(url)
         with process.workers(folder, peer.command("work", url), count=processes, python=peer.python()):
-            left, at = watch(connection, peer.unfinished, count)
+            left, at = watch(unfinished, count)
     runs = probe.read(folder, "runs")
     done = count - left
     if len(runs) < done:
         raise RuntimeError(f"{done} jobs are done, but {len(runs)} ran")
-    return done / (at - runs[0])
+    return done / (max(at, runs[done - 1]) - runs[0])
 
 
-def watch(connection: psycopg.Connection[tuple[int]], unfinished: str, count: int) -> tuple[int, float]:
+def watch(unfinished: Callable[[], int], count: int) -> tuple[int, float]:
     """Wait until no job is left or `CAP` has passed since the first was done; return how many are left, and when."""
     begin, cap = time.monotonic(), None
     while True:
-        row = connection.execute(unfinished).fetchone()
-        now, left = time.monotonic(), row[0] if row else 0
+        left, now = unfinished(), time.monotonic()
         if left == 0:
             return 0, now - PAUSE / 2
         if cap is None and left < count:
@@ -106,12 +116,12 @@ def drain_2_processes(peer: Peer, folder: Path) -> float:
 
 def latency(peer: Peer, folder: Path, samples: int = 200) -> Mapping[str, float]:
     """Enqueue single jobs for an idle worker in another process, and measure until the handler starts."""
-    with postgres.database() as url, psycopg.connect(url, autocommit=True) as connection:
+    with peer.place.open(folder) as url, peer.unfinished(url) as unfinished:
         peer.run("install", url)
         with process.workers(folder, peer.command("work", url), python=peer.python()):
             time.sleep(3)
             peer.run("latency", url, samples)
-            process.until(lambda: connection.execute(peer.unfinished).fetchone() == (0,))
+            process.until(lambda: not unfinished())
     delays = probe.read(folder, "delays")
     if len(delays) < samples:
         raise RuntimeError(f"{len(delays)} jobs of {samples} ran")
@@ -123,7 +133,7 @@ def contender(peer: Peer, missing: Callable[[], str | None] | None = None) -> Co
     works = (enqueue_one, enqueue_many, drain, drain_2_processes, latency)
     return Contender(
         name=peer.name,
-        store="postgres",
+        store=peer.place.store,
         works={work.__name__: partial(work, peer) for work in works},
         drains=frozenset({"drain", "drain_2_processes"}),
         missing=missing or peer.missing,

@@ -1,4 +1,4 @@
-"""SAQ on PostgreSQL: 20 jobs at once, its default pool, finished jobs kept for 600 s (its default).
+"""SAQ: 20 jobs at once on PostgreSQL, 10 on Redis (its default), finished jobs kept for 600 s (its default).
 
 It has no bulk call: as in its own benchmark, calls of `enqueue` are gathered.
 """
@@ -13,7 +13,7 @@ from benchmarks import probe
 from benchmarks.peers import Payload
 
 UVLOOP = False
-CONCURRENCY = 20
+CONCURRENCY = {"redis": 10, "postgresql": 20}
 GATHERED = 500
 
 
@@ -33,7 +33,7 @@ async def note_delay(_context: object, *, sent: float) -> None:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Queue]:
-    """Connect; the first to do so makes the tables."""
+    """Connect; the first to do so makes the tables, where there are any."""
     queue = Queue.from_url(url)
     await queue.connect()
     try:
@@ -60,7 +60,7 @@ class Client:
         await self.queue.enqueue(task, **payload)
 
     async def enqueue_many(self, task: str, payloads: Sequence[Payload]) -> None:
-        """Enqueue 500 jobs at once, each by a call and a commit of its own."""
+        """Enqueue 500 jobs at once, each by a call of its own: there is none for several."""
         for start in range(0, len(payloads), GATHERED):
             await asyncio.gather(*(self.enqueue(task, payload) for payload in payloads[start : start + GATHERED]))
 
@@ -75,4 +75,5 @@ async def client(url: str) -> AsyncIterator[Client]:
 async def work(url: str) -> None:
     """Run its worker as its command line does."""
     async with opened(url) as queue:
-        await Worker(queue, [send_email, note_run, note_delay], concurrency=CONCURRENCY).start()
+        at_once = CONCURRENCY[url.partition(":")[0]]
+        await Worker(queue, [send_email, note_run, note_delay], concurrency=at_once).start()

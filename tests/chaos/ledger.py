@@ -43,19 +43,35 @@ UNION ALL SELECT status, count(*) FROM windlass_done GROUP BY status
 """
 
 
+def stored(url: str) -> set[int]:
+    """Return the ids of all jobs in a store that is consistent."""
+    assert_consistent(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        return {row[0] for row in connection.execute("SELECT id FROM windlass_job")}
+
+
 def assert_finished(
-    app: Windlass, url: str, acknowledged: Collection[int], notes: Iterable[dict[str, Any]], *, once: bool = False
+    app: Windlass, url: str, acknowledged: Collection[int], notes: Iterable[dict[str, Any]]
+) -> dict[Outcome, int]:
+    """Look into the store, and judge what has become of its jobs."""
+    return assert_histories(app, stored(url), acknowledged, notes)
+
+
+def assert_histories(
+    app: Windlass,
+    stored: Collection[int],
+    acknowledged: Collection[int],
+    notes: Iterable[dict[str, Any]],
+    *,
+    once: bool = False,
 ) -> dict[Outcome, int]:
     """Every job has completed, those that were acknowledged among them, and no two leases of one have overlapped.
 
     With *once* no worker was ever in danger of losing a lease, so that every handler has run exactly once.
     Returns how often attempts ended in each way.
     """
-    assert_consistent(url)
-    with psycopg.connect(url, autocommit=True) as connection:
-        stored = {row[0] for row in connection.execute("SELECT id FROM windlass_job")}
     assert len(set(acknowledged)) == len(acknowledged)
-    assert set(acknowledged) <= stored, "an acknowledged job is gone"
+    assert set(acknowledged) <= set(stored), "an acknowledged job is gone"
     stats = app.stats()
     assert stats.completed == len(stored), f"not all of {len(stored)} have completed: {stats}"
     starts: dict[int, list[int]] = defaultdict(list)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from tests.chaos.ledger import assert_calm, assert_finished
+from tests.chaos import outage
+from tests.chaos.ledger import stored
+from tests.chaos.outage import RESUMED, ready, resumes
 from tests.waiting import until
-from windlass import ConnectionLostError, Outcome, Status, Windlass
+from windlass import ConnectionLostError, Windlass
 
 if TYPE_CHECKING:
     import random
@@ -23,49 +24,17 @@ if TYPE_CHECKING:
     from tests.servers.pgbouncer import PgBouncer
     from tests.servers.postgres import Postgres
     from tests.servers.proxy import Proxy
+    from windlass import Outcome
 
     NewFleet = Callable[..., Fleet]
     NewApp = Callable[..., Windlass]
     NewTraffic = Callable[[Windlass], Traffic]
 
-RESUMED = 10.0
-"""Seconds within which workers take up their work when the server is back."""
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-def resumes(app: Windlass) -> None:
-    """Wait until a job that is enqueued now is done; what waits before it does not count."""
-
-    def enqueued() -> int:
-        with suppress(ConnectionLostError):  # by a connection that has broken without our knowing
-            return app.enqueue("in_thread", {"length": 0}, priority=100).id
-        return 0
-
-    deadline = time.monotonic() + RESUMED
-    job = until(enqueued, timeout=RESUMED)
-    until(lambda: app.get(job).status is Status.COMPLETED, timeout=deadline - time.monotonic())
-
-
-def ready(app: Windlass, fleet: Fleet) -> None:
-    """Wait until all workers are at work."""
-    until(lambda: sum(worker.status == "running" for worker in app.driver.workers()) == fleet.size)
-    resumes(app)
-
-
-def drained(app: Windlass) -> None:
-    until(lambda: (s := app.stats()).pending + s.running + s.scheduled + s.retrying == 0, timeout=60, every=0.1)
-
-
-def finish(app: Windlass, url: str, fleet: Fleet, traffic: Traffic, *, once: bool = True) -> dict[Outcome, int]:
-    """Check all that must be true in the end, of workers that were never replaced."""
-    acknowledged = traffic.stop()
-    drained(app)
-    assert fleet.all_alive
-    outcomes = assert_finished(app, url, acknowledged, fleet.notes(), once=once)
-    assert_calm(fleet.said)
-    print(f"{len(acknowledged)} acknowledged, {traffic.lost} enqueues lost, {outcomes}")  # noqa: T201
-    return outcomes
+def finish(app: Windlass, url: str, fleet: Fleet, traffic: Traffic) -> dict[Outcome, int]:
+    return outage.finish(app, fleet, traffic, stored=lambda: stored(url))
 
 
 def test_the_server_restarts_in_every_way(

@@ -5,7 +5,7 @@ import threading
 from typing import Self
 
 from tests.waiting import until
-from windlass import ConnectionLostError, Windlass
+from windlass import ConnectionLostError, StoreFullError, Windlass
 
 PACE = 0.004
 """Seconds between enqueues: what two cores can run besides a server and a few workers."""
@@ -18,6 +18,8 @@ class Traffic:
         self.acknowledged: list[int] = []
         self.lost = 0
         """Enqueues that have raised ``ConnectionLostError``."""
+        self.full = 0
+        """Enqueues that have raised ``StoreFullError``."""
         self.error: Exception | None = None
         self._app = app
         self._stop = threading.Event()
@@ -32,6 +34,8 @@ class Traffic:
                 self.acknowledged.append(self._app.enqueue(task, {"length": 0.01 * (number % 3)}).id)
             except ConnectionLostError:
                 self.lost += 1
+            except StoreFullError:
+                self.full += 1
             except Exception as error:
                 self.error = error
                 return

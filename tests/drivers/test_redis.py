@@ -1,4 +1,4 @@
-"""Redis keeps every promise of the Protocol, on the development dependencies' server and on the system's."""
+"""Redis keeps every promise of the Protocol, on the oldest server that is served, on newer ones and on Valkey."""
 
 from __future__ import annotations
 
@@ -12,30 +12,26 @@ from windlass.testing.conformance import DriverConformance
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.servers.redis import Redis
-
 
 class TestRedis(DriverConformance):
     @pytest.fixture
-    def driver(self, redis_url: str) -> Iterator[RedisDriver]:
-        self.url = redis_url
+    def driver(self, redis_url: str, redis_prefix: str) -> Iterator[RedisDriver]:
+        self.url, self.prefix = redis_url, redis_prefix
         self.others: list[RedisDriver] = []
-        driver = RedisDriver(redis_url)
+        driver = RedisDriver(redis_url, prefix=redis_prefix)
         driver.open()
         yield driver
         for other in [driver, *self.others]:
             other.close()
 
     def second(self, driver: RedisDriver) -> RedisDriver:  # type: ignore[override]
-        other = RedisDriver(self.url)
+        other = RedisDriver(self.url, prefix=self.prefix)
         other.open()
         self.others.append(other)
         return other
 
 
 @pytest.mark.slow
-class TestRedisOfTheSystem(TestRedis):
-    @pytest.fixture
-    def redis_url(self, redis_of_the_system: Redis) -> str:
-        redis_of_the_system.empty()
-        return redis_of_the_system.url()
+@pytest.mark.parametrize("redis_flavour", ["redis7", "redis8", "valkey"])
+class TestOthers(TestRedis):
+    """The same on newer servers and on Valkey."""

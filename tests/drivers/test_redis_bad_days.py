@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.servers.redis import client_of
+from tests.servers.redis_databases import MANY
 from tests.waiting import until
 from windlass import (
     ClosedError,
@@ -84,7 +86,7 @@ def test_an_enqueue_whose_answer_is_lost_raises_and_is_kept_whole(proxied: tuple
     driver.insert([job()])
     driver.insert([job()])  # now the stream is known
     for number in (1, 7):
-        proxy.drop_replies()
+        proxy.drop_replies(after=b"EVALSHA")
         with pytest.raises(ConnectionLostError):
             driver.insert([job() for _ in range(number)])
     assert driver.count(Filter(statuses=(Status.PENDING,)), most=0) == 10
@@ -165,13 +167,13 @@ def test_every_call_whose_answer_is_lost_says_so_and_works_the_next_time(
 def test_scripts_that_were_flushed_are_loaded_again(redis_server: Redis, redis_url: str, opened: Any) -> None:
     driver = opened(redis_url)
     [settlement] = ends(driver, 1)
-    assert redis_server.ask("SCRIPT", "FLUSH") == b"+OK\r\n"
+    assert redis_server.execute("SCRIPT", "FLUSH")
     assert refused(driver, settlement) == []
-    assert redis_server.ask("SCRIPT", "FLUSH") == b"+OK\r\n"
+    assert redis_server.execute("SCRIPT", "FLUSH")
     assert len(driver.insert([job()])) == 1
 
 
-@pytest.mark.parametrize("flavour", ["wheel", "system"])
+@pytest.mark.parametrize("flavour", ["redis", "redis7"])
 def test_what_was_acknowledged_outlives_sigkill(flavour: str, new_redis: Any, opened: Any) -> None:
     server = new_redis(flavour, appendonly="yes", appendfsync="always")
     driver = opened(server.url())
@@ -202,7 +204,7 @@ def test_streams_are_learnt_anew_when_all_is_forgotten(redis_server: Redis, redi
     driver, other = opened(redis_url), opened(redis_url)
     driver.insert([NewJob(task="t", queue="a", payload=b"1"), NewJob(task="t", queue="b", payload=b"1")])
     assert len(claimed(driver, 5)) == 2
-    redis_server.empty()
+    redis_server.execute("FLUSHALL")
     other.insert([NewJob(task="u", queue="b", payload=b"1"), NewJob(task="t", queue="c", payload=b"1")])
     assert [(r.task, r.queue) for r in claimed(driver, 5)] == [("t", "c")]
     assert {(r.task, r.queue) for r in driver.find(Filter(), limit=5)} == {("u", "b"), ("t", "c")}
@@ -245,7 +247,7 @@ def test_a_replica_refuses_and_is_not_written_to(new_redis: Any, opened: Any) ->
     master = new_redis()
     replica = new_redis(replicaof=f"127.0.0.1 {master.port}")
     opened(master.url()).insert([job()])
-    until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+    until(lambda: replica.info("replication")["master_link_status"] == "up")
     driver = opened(replica.url())
     with pytest.raises(ConnectionLostError, match="read-only"):
         driver.insert([job()])
@@ -254,7 +256,7 @@ def test_a_replica_refuses_and_is_not_written_to(new_redis: Any, opened: Any) ->
 # ------------------------------------------------------------------ memory
 
 
-@pytest.mark.parametrize("flavour", ["wheel", "system"])
+@pytest.mark.parametrize("flavour", ["redis", "redis7"])
 def test_a_full_memory_refuses_new_jobs_and_lets_the_others_end(flavour: str, new_redis: Any, opened: Any) -> None:
     server = new_redis(flavour, maxmemory="6mb", maxmemory_policy="noeviction")
     driver = opened(server.url())
@@ -365,7 +367,7 @@ def test_a_wrong_password_is_said_and_not_shown(new_redis: Any) -> None:
 def test_a_user_with_the_rights_of_the_page_can_do_everything(new_redis: Any) -> None:
     server = new_redis()
     rights = ("~{windlass}:*", "+@all", "-@dangerous", "-@admin", "+info", "+wait")
-    assert server.ask("ACL", "SETUSER", "shop", "on", ">pw", *rights) == b"+OK\r\n"
+    assert server.execute("ACL", "SETUSER", "shop", "on", ">pw", *rights)
     with closing(RedisDriver(server.url().replace("127", "shop:pw@127"))) as driver:
         driver.open()
         [settlement] = ends(driver, 1)
@@ -380,13 +382,12 @@ def test_a_user_with_the_rights_of_the_page_can_do_everything(new_redis: Any) ->
 def test_databases_prefixes_and_the_unix_socket_are_told_apart(
     redis_server: Redis, redis_url: str, opened: Any
 ) -> None:
-    here = opened(redis_url)
+    here, number = opened(redis_url), int(redis_url.rpartition("/")[2])
     here.insert([job()])
-    socket = f"unix://{redis_server.folder}/socket"
-    assert len(opened(socket).find(Filter(), limit=5)) == 1
+    assert len(opened(redis_server.url(number, socket=True)).find(Filter(), limit=5)) == 1
     for other in (
-        opened(redis_server.url(3)),
-        opened(f"{socket}?db=3"),
+        opened(redis_server.url(MANY - 1)),
+        opened(redis_server.url(MANY - 1, socket=True)),
         opened(redis_url, prefix="other"),
     ):
         assert other.find(Filter(), limit=5) == []
@@ -397,12 +398,13 @@ def test_valkey_is_a_synonym(redis_url: str) -> None:
         assert app.stats().pending == 0
 
 
-def test_check_refuses_a_store_that_was_not_prepared(redis_server: Redis, redis_url: str, opened: Any) -> None:
+def test_check_refuses_a_store_that_was_not_prepared(redis_url: str, opened: Any) -> None:
     with pytest.raises(SchemaError, match="windlass migrate"):
         RedisDriver(redis_url, migrate="check").open()
     opened(redis_url)
     opened(redis_url, migrate="check")
-    redis_server.ask("HSET", "{windlass}:meta", "version", "99")
+    with client_of(redis_url) as client:
+        client.hset("{windlass}:meta", "version", 99)
     with pytest.raises(SchemaError, match="newer"):
         RedisDriver(redis_url).open()
 
@@ -435,11 +437,11 @@ def test_strict_refuses_a_server_that_forgets(
 def test_an_enqueue_waits_for_its_replicas(new_redis: Any, opened: Any) -> None:
     master = new_redis()
     replica = new_redis(replicaof=f"127.0.0.1 {master.port}")
-    until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+    until(lambda: replica.info("replication")["master_link_status"] == "up")
     driver = opened(master.url(), replicas=1)
-    until(lambda: b"state=online" in master.ask("INFO", "replication"))
+    until(lambda: master.info("replication")["slave0"]["state"] == "online")
     [record] = driver.insert([job()])
-    assert b"0" not in replica.ask("HEXISTS", "{windlass}:job", record.id)
+    assert replica.execute("HEXISTS", "{windlass}:job", record.id)
     replica.kill()
     with pytest.raises(NotReplicatedError) as caught:
         driver.insert([job()])

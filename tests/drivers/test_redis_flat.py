@@ -105,7 +105,7 @@ def test_the_commands_of_a_turn_do_not_depend_on_how_many_jobs_there_are(driver:
     assert sum(commands(driver, lambda: driver.oldest("default")).values()) <= 20
 
 
-@pytest.mark.parametrize("flavour", ["wheel", "system"])
+@pytest.mark.parametrize("flavour", ["redis", "redis7"])
 @pytest.mark.slow
 def test_a_job_takes_little_memory(flavour: str, new_redis: Callable[..., Redis]) -> None:
     """With a payload of a hundred bytes: at most 330 while it waits, and 560 when it is finished."""

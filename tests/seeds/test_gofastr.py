@@ -1,5 +1,7 @@
 """What the database queue of gofastr's battery/queue promises, in Windlass's words; schedules have tests of their own.
 
+It is promised on Redis too, where there is only part of it; see also `test_gofastr_redis`.
+
 Each docstring names the feature or behaviour of gofastr; where Windlass decides otherwise it says so.
 """
 
@@ -16,6 +18,7 @@ from typing import Any, cast
 import pytest
 
 from tests.seeds.bench import Gate, Open, Spawn, busy, ended
+from tests.seeds.conftest import DATABASES
 from tests.waiting import until
 from windlass import (
     Claim,
@@ -34,15 +37,15 @@ from windlass import (
 Connect = Callable[[], Any]
 
 
-@pytest.fixture
-def store(database: str) -> str:
-    """DBQueue lives in a database, so these tests do."""
-    return database
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", "redis"))])
+def store(request: pytest.FixtureRequest) -> str:
+    """DBQueue lives in a database, so these tests do, and Redis is to be no less."""
+    return str(request.getfixturevalue({**DATABASES, "redis": "redis_url"}[request.param]))
 
 
 @pytest.fixture
-def shared(database: str) -> str:
-    return database
+def shared(store: str) -> str:
+    return store
 
 
 def claimed(app: Windlass, **options: Any) -> Claim:
@@ -104,18 +107,18 @@ def test_a_database_that_is_not_known_is_refused(url: str) -> None:
         Windlass(url)
 
 
-def test_tables_are_made_at_first_use(store: str, opened: Open, connect: Connect) -> None:
+def test_tables_are_made_at_first_use(database: str, opened: Open, connect: Connect) -> None:
     """NewDBQueue creates table and index if they do not exist, and leaves what does."""
-    job = opened(store).enqueue("x")
-    assert opened(store).get(job.id) == job
+    job = opened(database).enqueue("x")
+    assert opened(database).get(job.id) == job
     [(count,)] = connect().execute("SELECT count(*) FROM windlass_job").fetchall()
     assert count == 1
 
 
-def test_tables_can_have_a_name_of_their_own(store: str, opened: Open, connect: Connect) -> None:
+def test_tables_can_have_a_name_of_their_own(database: str, opened: Open, connect: Connect) -> None:
     """WithTable("my_jobs") is `prefix`: two of them are two queues in one database."""
-    opened(store, prefix="mine").enqueue("x")
-    assert opened(store, prefix="yours").count() == 0
+    opened(database, prefix="mine").enqueue("x")
+    assert opened(database, prefix="yours").count() == 0
     [(count,)] = connect().execute("SELECT count(*) FROM mine_job").fetchall()
     assert count == 1
 
@@ -933,8 +936,9 @@ class Upload:
     path: str
 
 
-def test_a_job_belongs_to_the_callers_transaction(app: Windlass, connect: Connect) -> None:
+def test_a_job_belongs_to_the_callers_transaction(database: str, opened: Open, connect: Connect) -> None:
     """Only the scheduler enqueues in a transaction there; here every caller can, and typed jobs too."""
+    app = opened(database)
     app.stats()
     connection = connect()
     app.dispatch(Upload("lost.png"), connection=connection)

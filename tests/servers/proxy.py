@@ -32,7 +32,7 @@ class Counts:
     exchanges: int = 0
     """How often a client spoke after it was answered, or for the first time: round trips."""
     resets: int = 0
-    """Connections whose reply was dropped and that were reset for it."""
+    """Connections that were reset because a reply was dropped or a request cut."""
 
     def __sub__(self, earlier: Self) -> "Counts":
         return Counts(**{name: getattr(self, name) - getattr(earlier, name) for name in self.__slots__})
@@ -55,7 +55,9 @@ class _Link:
         self.replies = _Flow(server, client, frozen=frozen in {"replies", "both"})
         self.asked = False  # the client spoke last
         self.tail = b""  # of the requests, where what to wait for may have begun
-        self.dropping = False  # replies are thrown away from here on
+        self.cut = False  # no more of the requests is passed on, and then the connection is reset
+        self.dropping = False  # replies are thrown away from here on, but for so many bytes:
+        self.keep = 0
         self.dropped = False  # one was: the requests end when all are passed on
 
     def end(self, *, reset: bool) -> None:
@@ -70,6 +72,13 @@ def _ending(link: _Link) -> bool:
     return link.dropped and not link.requests.ended and not link.requests.frozen
 
 
+def _found(marker: bytes, tail: bytes, data: bytes) -> int:
+    """Return by which byte of *data* there has been *marker*, which may have begun in the *tail* before; else 0."""
+    seen = tail + data
+    start = seen.find(marker, max(0, len(tail) - len(marker) + 1))
+    return 0 if start < 0 else start + len(marker) - len(tail)
+
+
 class Proxy:
     """Listens on ``port`` and passes everything on to the server at *port*, until told otherwise."""
 
@@ -79,7 +88,10 @@ class Proxy:
         self._links: list[_Link] = []
         self._frozen: Direction | None = None  # what new connections are
         self._drop: bytes | None = None
+        self._keep = 0
         self._drops_left = 0
+        self._cut: bytes | None = None
+        self._cuts_left = 0
         self._counts = Counts()
         self._closed = False
         self._listener: socket.socket | None = None
@@ -121,16 +133,28 @@ class Proxy:
 
         self._do(change)
 
-    def drop_replies(self, *, after: bytes = b"", times: int = 1) -> None:
+    def drop_replies(self, *, after: bytes = b"", keep: int = 0, times: int = 1) -> None:
         """Let a request be done whose client never learns of it: it gets a reset in the place of the reply.
 
         The request is the next one that contains *after*, on any connection, as sent. The server gets all that the
-        client has sent up to the reply, then the end of the stream, and is listened to until it closes. After *times*
-        such requests everything passes again.
+        client has sent up to the reply, then the end of the stream, and is listened to until it closes. Of the reply
+        *keep* bytes are passed on; one that is no longer passes whole, and what follows is dropped. After *times* such
+        requests everything passes again.
         """
 
         def change() -> None:
-            self._drop, self._drops_left = after, times
+            self._drop, self._keep, self._drops_left = after, keep, times
+
+        self._do(change)
+
+    def cut_requests(self, *, after: bytes, times: int = 1) -> None:
+        """Pass the next request on up to and with *after*, on any connection, and then reset it at both ends.
+
+        The server has half a request and does nothing. After *times* such requests everything passes again.
+        """
+
+        def change() -> None:
+            self._cut, self._cuts_left = after, times
 
         self._do(change)
 
@@ -154,10 +178,10 @@ class Proxy:
         self._do(change)
 
     def thaw(self) -> None:
-        """Forward again: what was held back passes, replies are not dropped, new connections are accepted."""
+        """Forward again: what was held back passes, nothing is dropped or cut, new connections are accepted."""
 
         def change() -> None:
-            self._frozen = self._drop = None
+            self._frozen = self._drop = self._cut = None
             for link in self._links:
                 link.requests.frozen = link.replies.frozen = False
             if self._listener is None:
@@ -264,6 +288,10 @@ class Proxy:
             return
         if flow.pending:
             flow.pending = flow.pending[flow.target.send(flow.pending) :]
+        if link.cut and flow is link.requests and not flow.pending:
+            link.replies.ended = True
+            self._count(resets=1)
+            self._end(link, reset=True)
 
     def _finish(self, link: _Link, flow: _Flow) -> None:
         """Pass the end of a stream on."""
@@ -282,17 +310,25 @@ class Proxy:
         if flow is link.replies:
             link.asked = False
             self._count(reply_bytes=len(data))
-            link.dropped |= link.dropping
-            return b"" if link.dropping else data
+            if not link.dropping:
+                return data
+            link.dropped = len(data) > link.keep
+            data = data[: link.keep]
+            link.keep -= len(data)
+            return data
         self._count(request_bytes=len(data), exchanges=not link.asked)
         link.asked = True
-        seen = link.tail + data
-        if self._drop is not None and not link.dropping and self._drop in seen:
-            link.dropping = True
+        if self._drop is not None and not link.dropping and _found(self._drop, link.tail, data):
+            link.dropping, link.keep = True, self._keep
             self._drops_left -= 1
             if not self._drops_left:
                 self._drop = None
-        link.tail = seen[-256:]
+        if self._cut is not None and (end := _found(self._cut, link.tail, data)):
+            link.cut, data = True, data[:end]
+            self._cuts_left -= 1
+            if not self._cuts_left:
+                self._cut = None
+        link.tail = (link.tail + data)[-256:]
         return data
 
     def _end(self, link: _Link, *, reset: bool) -> None:

@@ -1,12 +1,15 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+import redis
 
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy
+from tests.servers.redis import Redis, client_of
 from tests.waiting import until
 
 NewProxy = Callable[[int], Proxy]
@@ -203,6 +206,61 @@ def test_a_dropped_reply_is_a_reset_after_the_request_was_done(echo: Echo, proxy
     assert other.asks(b"commit\n") == b"commit\n"
 
 
+def test_part_of_a_reply_may_pass_before_the_reset(echo: Echo, proxy: Proxy, connect: Connect) -> None:
+    client = connect()
+    proxy.drop_replies(after=b"commit", keep=3)
+    assert client.asks(b"begin\n") == b"begin\n"
+    assert client.asks(b"commit\n") == b"com"
+    with pytest.raises(ConnectionResetError):
+        client.hears()
+    assert echo.lines == [b"begin\n", b"commit\n"]
+    assert proxy.counts.resets == 1
+
+
+def test_a_reply_that_is_short_passes_and_the_next_is_dropped(proxy: Proxy, connect: Connect) -> None:
+    client = connect()
+    proxy.drop_replies(keep=10)
+    assert client.asks(b"begin\n") == b"begin\n"
+    assert client.asks(b"commit\n") == b"comm"
+    with pytest.raises(ConnectionResetError):
+        client.hears()
+
+
+def test_what_was_asked_before_is_not_dropped_or_cut_later(proxy: Proxy, connect: Connect) -> None:
+    client = connect()
+    client.asks(b"commit\n")
+    proxy.drop_replies(after=b"commit")
+    proxy.cut_requests(after=b"commit")
+    assert client.asks(b"begin\n") == b"begin\n"
+    assert proxy.counts.resets == 0
+
+
+def test_of_a_request_that_is_cut_the_server_has_the_beginning(echo: Echo, proxy: Proxy, connect: Connect) -> None:
+    client, other = connect(), connect()
+    proxy.cut_requests(after=b"com")
+    assert client.asks(b"begin\n") == b"begin\n"
+    client.send(b"commit\n")
+    with pytest.raises(ConnectionResetError):
+        client.hears()
+    until(lambda: echo.ends == ["reset"])
+    assert echo.lines == [b"begin\n"]
+    assert proxy.counts.resets == 1
+    assert other.asks(b"commit\n") == b"commit\n"
+
+
+def test_a_request_is_cut_also_where_it_comes_in_pieces(echo: Echo, proxy: Proxy, connect: Connect) -> None:
+    client = connect()
+    proxy.cut_requests(after=b"one two")
+    before = proxy.counts
+    client.send(b"a\none t")
+    assert client.hears() == b"a\n"
+    client.send(b"wo three\n")
+    with pytest.raises(ConnectionResetError):
+        client.hears()
+    assert echo.lines == [b"a\n"]
+    assert (proxy.counts - before).resets == 1
+
+
 def test_all_connections_can_be_reset(echo: Echo, proxy: Proxy, connect: Connect) -> None:
     clients = [connect(), connect()]
     for client in clients:
@@ -254,3 +312,50 @@ def test_round_trips_are_counted(postgres_url: str, postgres_server: Postgres, n
         for number in range(3):
             client.execute("SELECT %s::int", [number])
         assert (proxy.counts - before).exchanges == 3
+
+
+@pytest.fixture
+def redis_server(new_redis: Callable[..., Redis]) -> Redis:
+    return new_redis()
+
+
+def test_a_lost_reply_of_redis_is_a_write_all_the_same(redis_server: Redis, new_proxy: NewProxy) -> None:
+    proxy = new_proxy(redis_server.port)
+    with client_of(proxy.through(redis_server.url())) as client:
+        assert client.set("a", 1)
+        proxy.drop_replies(after=b"INCR")
+        with pytest.raises(redis.ConnectionError):
+            client.incr("a")
+        assert client.get("a") == "2"
+    assert proxy.counts.resets == 1
+
+
+def test_half_a_command_of_redis_is_none(redis_server: Redis, new_proxy: NewProxy) -> None:
+    proxy = new_proxy(redis_server.port)
+    with client_of(proxy.through(redis_server.url())) as client:
+        assert client.set("a", 1)
+        proxy.cut_requests(after=b"*3\r\n$6\r\nINCR")
+        with pytest.raises(redis.ConnectionError):
+            client.incrby("a", 1)
+        assert client.get("a") == "1"
+    assert proxy.counts.resets == 1
+
+
+def test_half_a_reply_of_redis_is_an_error(redis_server: Redis, new_proxy: NewProxy) -> None:
+    proxy = new_proxy(redis_server.port)
+    with client_of(proxy.through(redis_server.url())) as client:
+        client.rpush("list", *range(100))
+        proxy.drop_replies(after=b"LRANGE", keep=50)
+        with pytest.raises(redis.ConnectionError):
+            client.lrange("list", 0, -1)
+        assert len(client.lrange("list", 0, -1)) == 100
+    assert proxy.counts.resets == 1
+
+
+def test_blocking_commands_of_redis_pass(redis_server: Redis, new_proxy: NewProxy) -> None:
+    proxy = new_proxy(redis_server.port)
+    with client_of(proxy.through(redis_server.url())) as client, ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(client.blpop, "list", 10)
+        until(lambda: redis_server.info("clients")["blocked_clients"] == 1)
+        redis_server.execute("RPUSH", "list", "x")
+        assert waiting.result() == ("list", "x")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tests.servers.redis_binaries import FLAVOURS
 from windlass.drivers.memory import MemoryDriver
 from windlass.drivers.postgres import PostgresDriver
 from windlass.drivers.redis import RedisDriver
@@ -105,9 +106,10 @@ class StillRedis(RedisDriver):
 @pytest.mark.parametrize(
     ("flavour", "programs"),
     [
-        ("wheel", 60),
-        ("system", 30),
-        *(pytest.param(f, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]) for f in ("wheel", "system")),
+        ("redis", 60),
+        ("redis7", 30),
+        ("valkey", 30),
+        *(pytest.param(f, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]) for f in FLAVOURS),
     ],
 )
 def test_redis_agrees_with_the_model(flavour: str, programs: int, new_redis: Callable[..., Redis]) -> None:

@@ -100,12 +100,11 @@ class Wire:
         return [raised(answer) for answer in [self.receive() for _ in commands]]
 
     def run(self, script: Script, keys: Sequence[Word], words: Sequence[Word] = ()) -> Any:
-        """Run a script, which is loaded where the server does not know it."""
+        """Run a script by its digest, or by its text where the server does not know it, which then does."""
         try:
             return self.ask("EVALSHA", script.digest, len(keys), *keys, *words)
-        except NoScriptError:
-            self.ask("SCRIPT", "LOAD", script.text)
-            return self.ask("EVALSHA", script.digest, len(keys), *keys, *words)
+        except NoScriptError:  # loading it first would leave a moment in which it may be flushed again
+            return self.ask("EVAL", script.text, len(keys), *keys, *words)
 
     def send(self, packed: bytes) -> None:
         """Send what is packed already."""
