@@ -1,0 +1,51 @@
+"""Listings of Redis show what there is while it moves."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+from windlass import lifecycle
+from windlass.drivers.base import Filter, Turn, Worker
+from windlass.drivers.redis import RedisDriver
+from windlass.job import NewJob
+
+JOBS = 200
+
+
+def test_a_listing_shows_every_job_while_all_of_them_move(redis_url: str) -> None:
+    with closing(RedisDriver(redis_url)) as driver:
+        driver.open()
+        driver.beat(Worker(id="w", host="h", pid=1))
+        driver.insert([NewJob(task="t", queue=f"q{n % 5}", payload=b"1") for n in range(JOBS)])
+        turns, enough = threading.Semaphore(0), threading.Event()
+        movers = [threading.Thread(target=move, args=(redis_url, turns, enough)) for _ in range(2)]
+        for mover in movers:
+            mover.start()
+        listed, counted = [], []
+        try:
+            for _ in range(50):
+                assert turns.acquire(timeout=10)
+                listed.append(len(driver.find(Filter(), limit=2 * JOBS)))
+                counted.append(driver.count(Filter(created_after=0.0), most=2 * JOBS))
+        finally:
+            enough.set()
+            for mover in movers:
+                mover.join()
+        assert set(listed) == {JOBS}
+        assert set(counted) == {JOBS}
+
+
+def move(url: str, turns: threading.Semaphore, enough: threading.Event) -> None:
+    """Claim jobs, and give some back and put others off, again and again."""
+    with closing(RedisDriver(url)) as driver:
+        driver.open()
+        ends: list[lifecycle.Settlement] = []
+        while not enough.is_set():
+            turned = driver.exchange(Turn(worker="w", settlements=ends, limit=40, start=40, tasks=("t",)))
+            turns.release()
+            now = driver.now()
+            ends = [
+                lifecycle.Settlement(r, lifecycle.release(r) if r.id % 2 else lifecycle.snooze(r, 0.001, now=now), now)
+                for r in turned.claims
+            ]
