@@ -13,6 +13,17 @@ from windlass.job import NewJob
 JOBS = 200
 
 
+def test_more_indexes_than_one_script_asks_are_read_in_parts(redis_url: str) -> None:
+    with closing(RedisDriver(redis_url)) as driver:
+        driver.open()
+        made = driver.insert([NewJob(task=f"t{n}", queue="default", payload=b"1") for n in range(400)])
+        driver.beat(Worker(id="w", host="h", pid=1))
+        claims = driver.exchange(Turn(worker="w", limit=150, start=1, tasks=tuple(r.task for r in made))).claims
+        assert [r.id for r in claims] == [r.id for r in made[:150]], "many tasks are claimed in order"
+        assert [r.id for r in driver.find(Filter(), limit=500)] == [r.id for r in made[::-1]]
+        assert driver.count(Filter(created_after=0.0), most=500) == 400
+
+
 def test_a_listing_shows_every_job_while_all_of_them_move(redis_url: str) -> None:
     with closing(RedisDriver(redis_url)) as driver:
         driver.open()

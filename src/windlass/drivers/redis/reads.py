@@ -6,6 +6,7 @@ the statuses and streams. They come in slices; what the indexes do not answer is
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +24,8 @@ SLICE = 500
 _END = (1 << 53) - 1
 _WHOLE = 64
 """With so many indexes or fewer each is asked for a whole slice."""
+AT_ONCE = 1_000
+"""So many indexes are asked by one script; beyond, a job that moves meanwhile may be seen in none of them."""
 HELD = 5_000
 """So many running jobs are looked through together with the indexes; more are listed once, a little earlier."""
 
@@ -99,10 +102,14 @@ class Reader:
     ) -> tuple[list[int], int, list[int] | None]:
         """Return ids in [low, high), newest first, that are complete down to the bound returned, and what runs."""
         each = size if len(keys) <= _WHOLE else max(8, 4 * size // len(keys))
-        *lists, running = self._database.run("slice", low, high, each, held, worker, *keys, hot=self._hot)
+        answers = []
+        for start in range(0, max(1, len(keys)), AT_ONCE):
+            words = (low, high, each, 0 if start else held, worker, *keys[start : start + AT_ONCE])
+            answers.append(self._database.run("slice", *words, hot=self._hot))
+        running = answers[0][-1]
         found: set[int] = set()
         bound = low
-        for ids in lists:
+        for ids in itertools.chain.from_iterable(answer[:-1] for answer in answers):
             numbers = [int(job_id) for job_id in ids]
             found.update(numbers)
             if len(numbers) == each:
