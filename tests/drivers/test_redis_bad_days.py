@@ -267,6 +267,9 @@ def test_a_full_memory_refuses_new_jobs_and_lets_the_others_end(flavour: str, ne
         driver.insert([job(100_000)])
     claims = claimed(driver, 20)
     assert len(claims) == 20
+    driver.pause("task", "t", paused=True)
+    assert claimed(driver, 1) == []
+    driver.pause("task", "t", paused=False)
     assert refused(driver, *(Settlement(r, lifecycle.succeed(r), driver.now()) for r in claims)) == []
     assert driver.purge({Status.COMPLETED: 0.0}, 100) == 20
     [changed] = driver.change([driver.find(Filter(), limit=1)[0].id], lambda r, _: lifecycle.delete(r))

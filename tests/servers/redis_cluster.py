@@ -56,6 +56,21 @@ class RedisCluster:
                     return server
         raise LookupError(f"nobody has slot {slot}")
 
+    def move(self, key: str) -> Iterator[str]:
+        """Move the slot of *key* to another node, one key after another; yield before each, and once they are all there."""
+        source = self.node_of(key)
+        target = next(node for node in self._running() if node is not source and node in self.nodes)
+        slot, mine = source.execute("CLUSTER", "KEYSLOT", key), source.execute("CLUSTER", "MYID")
+        other = target.execute("CLUSTER", "MYID")
+        target.execute("CLUSTER", "SETSLOT", slot, "IMPORTING", mine)
+        source.execute("CLUSTER", "SETSLOT", slot, "MIGRATING", other)
+        while found := source.execute("CLUSTER", "GETKEYSINSLOT", slot, 1):
+            yield found[0]
+            source.execute("MIGRATE", "127.0.0.1", target.port, found[0], 0, 5000)
+        yield ""
+        for server in (target, source, *self._running()):
+            server.execute("CLUSTER", "SETSLOT", slot, "NODE", other)
+
     # -- inside
 
     def _running(self) -> Iterator[Redis]:

@@ -67,6 +67,7 @@ class Database:
     ) -> None:
         self.base = f"{{{prefix}}}:"
         self.meta = f"{self.base}meta".encode()
+        self._keys = (self.meta, f"{self.base}nothing".encode())
         self.connector = Connector(url, key=self.meta.decode())
         self.scripts = Scripts(edit)
         self._migrate = migrate
@@ -84,7 +85,7 @@ class Database:
 
     def run(self, name: str, *words: Word, hot: bool = False) -> Any:
         """Run a script."""
-        return (self.pump if hot else self.clients).run(self.scripts[name], (self.meta,), words)
+        return (self.pump if hot else self.clients).run(self.scripts[name], self._keys, words)
 
     def stored(self, name: str, words: Sequence[Word]) -> Any:
         """Run a script that stores new jobs, and wait for the replicas if some are to confirm.
@@ -96,7 +97,7 @@ class Database:
             return self.run(name, *words)
 
         def talk(wire: Wire) -> tuple[Any, int]:
-            answer = wire.run(self.scripts[name], (self.meta,), words)
+            answer = wire.run(self.scripts[name], self._keys, words)
             return answer, wire.ask("WAIT", self._replicas, int(CONFIRM * 1000))
 
         answer, confirmed = self.clients.do(talk)

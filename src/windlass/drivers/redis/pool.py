@@ -66,8 +66,6 @@ class Pool:
             try:
                 return talk(wire)
             except MovedError as moved:
-                if moved.ask:
-                    return self._aside(moved, talk)
                 self._connector.moved(moved)
             except ReadOnlyError:
                 wire.close()
@@ -80,15 +78,6 @@ class Pool:
             finally:
                 self._release(wire)
         raise ConnectionLostError("the nodes of the cluster point to each other; try again")
-
-    def _aside(self, moved: MovedError, talk: Callable[[Wire], Any]) -> Any:
-        """Ask the node that our slot is being moved to, this once."""
-        wire = self._connector.plain((moved.host, moved.port), self._patience)
-        try:
-            wire.asking = True
-            return talk(wire)
-        finally:
-            wire.close()
 
     def _acquire(self) -> Wire:
         if self._pid != os.getpid():

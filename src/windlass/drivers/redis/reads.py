@@ -6,6 +6,7 @@ the statuses and streams. They come in slices; what the indexes do not answer is
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +24,10 @@ SLICE = 500
 _END = (1 << 53) - 1
 _WHOLE = 64
 """With so many indexes or fewer each is asked for a whole slice."""
+AT_ONCE = 1_000
+"""So many indexes are asked by one script; beyond, a job that moves meanwhile may be seen in none of them."""
+HELD = 5_000
+"""So many running jobs are looked through together with the indexes; more are listed once, a little earlier."""
 
 
 class Reader:
@@ -77,25 +82,34 @@ class Reader:
         slice_ = max(16, min(SLICE, want))
         indexes = self._indexes(which)
         leads = bool(self._leads(which))
-        running = [] if leads or (which.statuses and Status.RUNNING not in which.statuses) else self._running(which)
+        holds = not leads and (not which.statuses or Status.RUNNING in which.statuses)
+        held, worker = HELD if holds else 0, which.worker or ""
+        running: list[int] | None = None
         while high > low:
-            ids, bound = self._slice(indexes, low, high, slice_)
-            ids = sorted({*ids, *(n for n in running if bound <= n < high)}, reverse=True)
+            ids, bound, there = self._slice(indexes, low, high, slice_, held=held, worker=worker)
+            if there is None:  # too many for one script
+                running = self._running(which) if running is None else running
+                there = running
+            ids = sorted({*ids, *(n for n in there if bound <= n < high)}, reverse=True)
             high = bound
             for record in self.records(ids):
                 if matches(record, which):
                     yield record
             slice_ = SLICE
 
-    def _slice(self, keys: Sequence[str], low: int, high: int, size: int) -> tuple[list[int], int]:
-        """Return ids in [low, high), newest first, that are complete down to the bound returned."""
+    def _slice(
+        self, keys: Sequence[str], low: int, high: int, size: int, *, held: int, worker: str
+    ) -> tuple[list[int], int, list[int] | None]:
+        """Return ids in [low, high), newest first, that are complete down to the bound returned, and what runs."""
         each = size if len(keys) <= _WHOLE else max(8, 4 * size // len(keys))
-        asked = [("ZREVRANGEBYSCORE", key, f"({high}", low, "LIMIT", 0, each) for key in keys]
+        answers = []
+        for start in range(0, max(1, len(keys)), AT_ONCE):
+            words = (low, high, each, 0 if start else held, worker, *keys[start : start + AT_ONCE])
+            answers.append(self._database.run("slice", *words, hot=self._hot))
+        running = answers[0][-1]
         found: set[int] = set()
         bound = low
-        if not asked:
-            return [], low
-        for ids in self._pool.do(lambda wire: wire.ask_all(asked)):
+        for ids in itertools.chain.from_iterable(answer[:-1] for answer in answers):
             numbers = [int(job_id) for job_id in ids]
             found.update(numbers)
             if len(numbers) == each:
@@ -104,7 +118,7 @@ class Reader:
         if len(ordered) > size:
             ordered = ordered[:size]
             bound = ordered[-1]
-        return ordered, bound
+        return ordered, bound, None if running is None else [int(job_id) for job_id in running]
 
     def _indexes(self, which: Filter) -> list[str]:
         leads = [index for index, _ in self._leads(which)]

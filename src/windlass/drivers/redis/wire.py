@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds that one answer may take."""
 _READ = 1 << 16
-_ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 Word = bytes | str | int | float
 _pack: Callable[[tuple[Word, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stubs know one word
@@ -51,8 +50,8 @@ _pack: Callable[[tuple[Word, ...]], bytes] = hiredis.pack_command  # type: ignor
 class MovedError(ConnectionLostError):
     """Another node has the slot."""
 
-    def __init__(self, message: str, *, host: str, port: int, ask: bool) -> None:
-        self.host, self.port, self.ask = host, port, ask
+    def __init__(self, message: str, *, host: str, port: int) -> None:
+        self.host, self.port = host, port
         super().__init__(message)
 
 
@@ -79,8 +78,6 @@ class Wire:
         self._poll = select.poll()
         self._poll.register(self._socket.fileno(), select.POLLIN)
         self.broken = False
-        self.asking = False
-        """Whether this node is asked for keys that are still being moved to it."""
 
     def ask(self, *words: Word) -> Any:
         """Send one command and return its answer."""
@@ -88,9 +85,6 @@ class Wire:
 
     def ask_packed(self, packed: bytes) -> Any:
         """Send a packed command and return its answer."""
-        if self.asking:
-            self.send(_ASKING)
-            raised(self.receive())
         self.send(packed)
         return raised(self.receive())
 
@@ -163,7 +157,13 @@ def raised(answer: Any) -> Any:
     return answer
 
 
-_AWAY = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNKILLABLE"}
+_AWAY = {
+    **dict.fromkeys(
+        ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOREPLICAS", "UNKILLABLE"), "Redis does not work now"
+    ),
+    # Not followed: only some of the keys are there.
+    **dict.fromkeys(("ASK", "TRYAGAIN"), "the cluster is moving our keys to another node"),
+}
 
 
 def translate(text: str) -> WindlassError:
@@ -172,9 +172,9 @@ def translate(text: str) -> WindlassError:
     if kind == "ERR" and "script" in text and (nested := _nested(text)):  # Redis 6 wraps what a script met
         kind, text = nested.partition(" ")[0].removeprefix("-"), nested
     match kind:
-        case "MOVED" | "ASK":
+        case "MOVED":
             host, _, port = text.split()[2].rpartition(":")
-            return MovedError(text, host=host, port=int(port), ask=kind == "ASK")
+            return MovedError(text, host=host, port=int(port))
         case "NOSCRIPT":
             return NoScriptError(text)
         case "READONLY":
@@ -188,7 +188,7 @@ def translate(text: str) -> WindlassError:
         case "NOPERM":
             return StoreError(f"this Redis user may not do that: {text}")
     if kind in _AWAY:
-        return ConnectionLostError(f"Redis does not work now: {text}")
+        return ConnectionLostError(f"{_AWAY[kind]}: {text}")
     return StoreError(text)
 
 

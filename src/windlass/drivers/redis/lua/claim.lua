@@ -32,16 +32,29 @@ local function promote()
   end
 end
 
+local FEW = 32
+
+-- Returns whether a class takes from a stream: a few are looked for one by one, for many a set is made first.
+local function chooser(takes, many)
+  if not many then
+    return function(s) return string.find(takes, ',' .. s .. ',', 1, true) end
+  end
+  local set = {}
+  for s in string.gmatch(sub(takes, #token + 2), '%d+') do set[s] = true end
+  return function(s) return set[s] end
+end
+
 -- Returns the streams with work that may be claimed, best first: {priority, stream} each.
 local function open_streams(takes)
   local there = call('ZRANGE', P .. 'avail', 0, -1, 'WITHSCORES')
+  local taken = chooser(takes, #there > 2 * FEW)
   local paused = #there > 0 and call('SMEMBERS', P .. 'pause') or {}
   local stopped = {}
   for _, what in ipairs(paused) do stopped[what] = true end
   local found = {}
   for n = 1, #there, 2 do
     local s = there[n]
-    local may = string.find(takes, ',' .. s .. ',', 1, true)
+    local may = taken(s)
     if may and #paused > 0 then
       local name = cjson.decode(call('HGET', P .. 'streams', s))
       may = not (stopped['queue:' .. name[2]] or stopped['task:' .. name[3]])

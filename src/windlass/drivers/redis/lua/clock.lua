@@ -1,4 +1,6 @@
--- Every script begins with this. KEYS[1] is the key of meta, and names the node; P begins all other keys.
+-- Every script begins with this. KEYS[1] is the key of meta, and names the node; P begins all other keys. KEYS[2] is never
+-- there: a Cluster that is moving our slot, key after key, refuses a script that names a key which is not on that node. Else
+-- it would be carried out on a part of the keys, and what it makes anew would be overwritten by what arrives later.
 -- now: the store's time, seconds; micros: the server's own, which is never shifted.
 local call = redis.call
 local P = string.sub(KEYS[1], 1, -5)
