@@ -10,6 +10,9 @@ is in that database instead of a file, in a schema of its own. Three things make
 2. ``index`` does its slow work first and then writes what it found inside ``ctx.transaction()``, together with the
    completion of its job. Killed before that, the job is simply run again.
 3. The jobs of a killed worker are given back by the next one.
+
+With ``WINDLASS_URL=redis://…`` the jobs are there, and what is found stays in the file. Two stores cannot commit together,
+so there the first two become: a file may have two jobs, and ``index`` writes so that doing it twice leaves one row.
 """
 
 import argparse
@@ -26,7 +29,7 @@ import sysconfig
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from heapq import nlargest
 from pathlib import Path
@@ -61,17 +64,21 @@ if options.folder and not options.folder.is_dir():
     cli.error(f"{options.folder} is not a folder")
 database: Path = options.database.absolute()
 server = os.environ.get("WINDLASS_URL", "")
-if server.startswith("postgres"):
+postgres, redis = server.startswith("postgres"), server.startswith(("redis", "valkey", "unix:"))
+if postgres:
     where = "WINDLASS_SCHEMA=index_files windlass jobs"
     url = f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3Dindex_files"
+elif redis:
+    where, url = "WINDLASS_PREFIX=index_files windlass jobs", server
 else:
     url = f"sqlite:///{quote(str(options.database))}"
-    server, where = "", f"windlass jobs --url {url}"
-MARK = "%s" if server else "?"  # for a parameter of a statement
+    where = f"windlass jobs --url {url}"
+MARK = "%s" if postgres else "?"  # for a parameter of a statement
 
 app = Windlass(
     url,
-    schema="index_files",  # SQLite has none
+    schema="index_files",  # PostgreSQL alone has them
+    prefix="index_files" if redis else None,
     retention={"completed": None, "dead": None},  # keep every job, for the summary
     logger=logging.getLogger("index_files"),
 )
@@ -96,8 +103,16 @@ def index(ctx: Context, path: str) -> None:
     data = Path(path).read_bytes()
     names = definitions(data, Path(path).name) if path.endswith(".py") else []
     found = (path, len(data), data.count(b"\n"), len(data.split()), hashlib.sha256(data).hexdigest(), json.dumps(names))
-    with ctx.transaction() as tx:
+    with ctx.transaction() if not redis else once(path) as tx:
         tx.execute(f"INSERT INTO facts VALUES ({', '.join([MARK] * len(found))})", found)
+
+
+@contextmanager
+def once(path: str) -> Iterator[Any]:
+    """Lend a connection whose writes take the place of those for the same file: the job may have been done before."""
+    with closing(connect()) as db, transaction(db):
+        db.execute("DELETE FROM facts WHERE path = ?", (path,))
+        yield db
 
 
 def definitions(source: bytes, filename: str) -> list[str]:
@@ -143,7 +158,7 @@ def enqueue_new(db: Any, paths: Sequence[str]) -> int:
             chunk = paths[start : start + CHUNK]
             known = f"SELECT 1 FROM files WHERE path = {MARK}"
             new = [path for path in chunk if not db.execute(known, (path,)).fetchone()]
-            jobs = app.enqueue_many([index.job(path) for path in new], connection=db)
+            jobs = app.enqueue_many([index.job(path) for path in new], connection=None if redis else db)
             db.cursor().executemany(
                 f"INSERT INTO files VALUES ({MARK}, {MARK})",
                 [(path, job.id) for path, job in zip(new, jobs, strict=True)],
@@ -155,7 +170,7 @@ def enqueue_new(db: Any, paths: Sequence[str]) -> int:
 @contextmanager
 def transaction(db: Any) -> Iterator[None]:
     """Commit what the block does, or nothing of it."""
-    db.execute("BEGIN" if server else "BEGIN IMMEDIATE")
+    db.execute("BEGIN" if postgres else "BEGIN IMMEDIATE")
     try:
         yield
     except BaseException:
@@ -165,8 +180,8 @@ def transaction(db: Any) -> Iterator[None]:
 
 
 def connect() -> Any:
-    """Open a connection of our own to the database with the jobs."""
-    if server:
+    """Open a connection of our own to the database with the files and facts."""
+    if postgres:
         import psycopg
 
         return psycopg.connect(url, autocommit=True)
@@ -175,12 +190,18 @@ def connect() -> Any:
 
 def forget() -> None:
     """Remove everything that was done."""
-    if server:
+    if postgres:
         with connect() as db:
             db.execute("DROP SCHEMA IF EXISTS index_files CASCADE")
-    else:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)
+        return
+    if redis:
+        import redis as client
+
+        with client.Redis.from_url(url.replace("valkey", "redis", 1)) as connection:
+            for key in connection.scan_iter("{index_files}*", count=1000):
+                connection.unlink(key)
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------- what the user sees
@@ -225,7 +246,8 @@ def lasted(job: Job) -> timedelta:
 
 def summarize(db: Any) -> bool:
     """Print what was done; return whether each file has been indexed exactly once, or has a dead job that says why."""
-    subprocess.run([sys.executable, "-m", "windlass", "status", "--url", url], check=False)  # noqa: S603
+    environment = {**os.environ, "WINDLASS_PREFIX": app.settings.prefix}
+    subprocess.run([sys.executable, "-m", "windlass", "status", "--url", url], env=environment, check=False)  # noqa: S603
 
     slowest = table("Slowest jobs", "ms", "lines", "file")
     for job in nlargest(5, jobs("completed"), key=lasted):
@@ -281,7 +303,7 @@ def main() -> int:
         db.execute(statement)
     (known,), before = db.execute("SELECT count(*) FROM files").fetchone(), finished()
     added = enqueue_new(db, list(files_below(options.folder.absolute()) if options.folder else standard_library()))
-    (total,) = db.execute("SELECT count(*) FROM files").fetchone()
+    total = app.count()
     if known and before < total:
         console.print(f"Resuming: {before:,} of {total:,} done")
     if added:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.ledger import assert_calm, assert_finished
-from tests.waiting import until
+from tests.chaos.faults import LOST_AFTER, die_and_freeze, wrong_clocks
+from tests.chaos.ledger import assert_finished
 from windlass import Outcome, Windlass
 
 if TYPE_CHECKING:
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-LOST_AFTER = 2.0
-
 
 def test_workers_die_and_freeze(
     new_postgres: Callable[..., Postgres],
@@ -33,37 +29,9 @@ def test_workers_die_and_freeze(
 ) -> None:
     """What is acknowledged completes, leases never overlap, and refused writes were stale."""
     server = new_postgres(fsync="off")
-    jobs, faults = int(1200 * size), int(12 * size)
     app = new_app(server.url())
-
-    def enqueue(number: int) -> list[int]:
-        return [
-            app.enqueue(dice.choice(("in_thread", "on_loop")), {"length": dice.uniform(0.02, 0.12)}).id
-            for _ in range(number)
-        ]
-
-    acknowledged = enqueue(jobs // 4)
     fleet = new_fleet(server.url(), 3, CHAOS_LOST_AFTER=LOST_AFTER, WINDLASS_MAX_CRASHES=100)
-    for fault in range(faults):
-        acknowledged += enqueue(max(0, jobs * (fault + 1) // faults - len(acknowledged)))
-        goal = app.stats().totals.processed + jobs // faults // 2
-        until(lambda goal=goal: (s := app.stats()).totals.processed >= goal or not s.pending + s.running, timeout=60)
-        victim = dice.choice(fleet.running)
-        match fault % 4:
-            case 0 | 1:
-                fleet.kill(victim)
-            case 2:
-                victim.send_signal(signal.SIGSTOP)
-                if dice.random() < 0.7:  # until the others have taken its jobs away
-                    lost = app.stats().totals.lost
-                    until(lambda lost=lost: (s := app.stats()).totals.lost > lost or not s.pending + s.running)
-                victim.send_signal(signal.SIGCONT)
-            case _:
-                victim.terminate()
-                if dice.random() < 0.3:
-                    victim.terminate()
-        fleet.fill()
-    until(lambda: app.stats().completed == len(acknowledged), timeout=90, every=0.1)
+    acknowledged = die_and_freeze(app, fleet, dice, size)
     outcomes = assert_finished(app, server.url(), acknowledged, fleet.notes())
     assert outcomes.get(Outcome.LOST, 0) > 0
     refused = sum(line["what"] == "refused" for line in fleet.notes())
@@ -73,36 +41,7 @@ def test_workers_die_and_freeze(
 def test_clocks_of_hosts_are_wrong_and_jump(
     new_postgres: Callable[..., Postgres], new_fleet: Callable[..., Fleet], new_app: Callable[..., Windlass]
 ) -> None:
-    """Due times, heartbeats and rescue go by the server's clock alone."""
     server = new_postgres()
     app = new_app(server.url())
     app.stats()
-    begin = time.time()  # the server's too: it is this machine's
-    fleet = new_fleet(server.url(), 0, CHAOS_LOST_AFTER=LOST_AFTER)
-    workers = [fleet.start(CHAOS_SKEW=skew) for skew in (-10_800, 1_500, 86_400)]
-    until(lambda: len(app.driver.workers()) == 3)
-    later = [app.enqueue("on_loop", {"length": 0}, delay=1.5).id for _ in range(20)]
-    at_once = [app.enqueue("in_thread", {"length": 0.01}).id for _ in range(200)]
-    until(lambda: app.stats().completed >= 100)
-    for worker, jump in zip(workers, (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1), strict=True):
-        worker.send_signal(jump)
-    at_once += [app.enqueue("on_loop", {"length": 0.01}).id for _ in range(200)]
-    until(lambda: app.stats().completed == 420)
-    for job_id in later + at_once:
-        (attempt,) = app.history(job_id)
-        assert attempt.started_at is not None
-        assert attempt.finished_at is not None
-        assert begin <= attempt.started_at.timestamp() <= attempt.finished_at.timestamp() <= time.time()
-        # A turn knows one instant, its beginning: a job that comes while it goes on may start "before" it was made.
-        assert job_id in at_once or attempt.started_at >= app.get(job_id).run_at
-    # Nobody takes a living worker for lost, and a dead one is found: whoever judges has a wrong clock.
-    for _ in range(24):
-        app.enqueue("in_thread", {"length": 60})
-    until(lambda: app.stats().running == 24)
-    beats = {w.id: w.beat_at for w in app.driver.workers()}
-    until(lambda: all(w.beat_at >= beats[w.id] + 2 * LOST_AFTER for w in app.driver.workers()))
-    assert app.stats().totals.lost == 0
-    fleet.kill(workers[1])
-    until(lambda: app.stats().totals.lost == 8)
-    assert {w.status for w in app.driver.workers()} == {"running", "lost"}
-    assert_calm(fleet.said)
+    wrong_clocks(app, new_fleet(server.url(), 0, CHAOS_LOST_AFTER=LOST_AFTER))

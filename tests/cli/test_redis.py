@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tests.servers.redis import client_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
 
     from tests.cli.conftest import Answer
-    from tests.servers.redis import Redis
 
     Run = Callable[..., Answer]
 
 
-def test_check_tells_by_its_exit_status_and_writes_nothing(windlass: Run, redis_url: str, redis_server: Redis) -> None:
+def test_check_tells_by_its_exit_status_and_writes_nothing(windlass: Run, redis_url: str) -> None:
     answer = windlass("migrate", "--url", redis_url, "--check")
     assert answer.code == 1
     assert "windlass migrate" in answer.err
-    assert redis_server.ask("DBSIZE") == b":0\r\n"
+    with client_of(redis_url) as client:
+        assert client.dbsize() == 0
     assert json.loads(windlass("migrate", "--url", redis_url, "--json").out)["migrated"] is True
     assert json.loads(windlass("migrate", "--url", redis_url, "--json").out)["migrated"] is False
     assert windlass("migrate", "--url", redis_url, "--check").code == 0

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from windlass import lifecycle
+from windlass.drivers.base import Turn
 from windlass.drivers.redis import RedisDriver
+from windlass.lifecycle import Settlement
 from windlass.testing.conformance import DriverConformance
+from windlass.testing.conformance.bench import job, run_one, stored, take, totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +34,41 @@ class TestRedis(DriverConformance):
         other.open()
         self.others.append(other)
         return other
+
+    def test_a_lease_is_of_its_worker_alone(self, driver: RedisDriver) -> None:
+        """The number alone ends nothing, as a server that has lost its last writes might give it out again."""
+        record = msgspec.structs.replace(run_one(driver), worker="other")
+        end = Settlement(record, lifecycle.succeed(record), driver.now())
+        assert driver.exchange(Turn(worker="other", settlements=[end])).refused == [(record.id, record.lease)]
+        assert stored(driver, record).lease == record.lease
+
+    def test_the_same_end_twice_in_one_turn_counts_once(self, driver: RedisDriver) -> None:
+        record = run_one(driver)
+        end = Settlement(record, lifecycle.succeed(record), driver.now())
+        turned = driver.exchange(Turn(worker=record.worker or "", settlements=[end, end]))
+        assert turned.refused == [(record.id, record.lease)]
+        assert totals(driver)["processed"] == 1
+
+    def test_lines_are_merged_a_little_at_a_time(self, driver: RedisDriver) -> None:
+        """Long and short lines of one priority, also those of jobs that came back, give their jobs in one order."""
+        tasks = ("a", "b", "c")
+        made = driver.insert([job("a" if n % 7 else "b" if n % 2 else "c") for n in range(400)])
+        back = take(driver, 30, tasks=tasks)
+        for record in back:
+            failed = lifecycle.fail(record, b"{}", max_attempts=3, delay=0.0, now=driver.now())
+            driver.exchange(Turn(worker=record.worker or "", settlements=[Settlement(record, failed, driver.now())]))
+        made += driver.insert([job("b") for _ in range(5)])
+        expected = [r.id for r in made[30:400]] + [r.id for r in back] + [r.id for r in made[400:]]
+        got: list[int] = []
+        while claims := take(driver, 90, tasks=tasks):
+            got += [r.id for r in claims]
+        assert got == expected
+
+    def test_jobs_due_at_one_instant_come_by_id(self, driver: RedisDriver) -> None:
+        """By number, not by digits."""
+        made = driver.insert([job(delay=5) for _ in range(120)])
+        driver.shift(10)
+        assert [r.id for r in take(driver, 200)] == [r.id for r in made]
 
 
 @pytest.mark.slow

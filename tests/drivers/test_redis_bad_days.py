@@ -282,15 +282,15 @@ def test_a_disk_that_takes_no_snapshot_is_said(new_redis: Any, opened: Any) -> N
     driver = opened(server.url())
     driver.insert([job()])
     server.folder.chmod(0o500)
-    server.ask("BGSAVE")
-    until(lambda: b"rdb_last_bgsave_status:err" in server.ask("INFO", "persistence"))
+    server.execute("BGSAVE")
+    until(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err")
     with pytest.raises(StoreFullError, match="disk"):
         driver.insert([job()])
     with pytest.raises(StoreFullError, match="disk"):
         claimed(driver)
     server.folder.chmod(0o700)
-    server.ask("BGSAVE")
-    until(lambda: b"rdb_last_bgsave_status:ok" in server.ask("INFO", "persistence"))
+    server.execute("BGSAVE")
+    until(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "ok")
     assert len(claimed(driver)) == 1
 
 

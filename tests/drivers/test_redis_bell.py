@@ -108,6 +108,29 @@ def test_a_busy_worker_leaves_the_marker_to_an_idle_one(join: Callable[..., Memb
     assert not busy.bell.wait(0)
 
 
+def test_a_worker_that_became_busy_while_it_waited_puts_the_marker_back(join: Callable[..., Member]) -> None:
+    busy, idle = join("busy", "t"), join("idle", "t")
+    busy.turn()
+    busy.listen()
+    busy.driver.insert(jobs("t"))
+    assert rung(busy) == ["busy"]
+    until(lambda: b"cmd=blpop" in busy.driver.clients.ask("CLIENT", "LIST"))  # it waits for the next one already
+    assert len(busy.turn(1).claims) == 1
+    idle.turn()
+    idle.listen()
+    idle.driver.insert(jobs("t"))
+    assert rung(busy, idle) == ["idle"]
+
+
+def test_a_turn_that_takes_all_takes_the_marker_too(join: Callable[..., Member]) -> None:
+    a = join("a", "t")
+    a.turn()
+    a.driver.insert(jobs("t"))
+    [marker] = a.driver.clients.ask("KEYS", "{windlass}:bell:c-*")
+    assert len(a.turn(2).claims) == 1
+    assert a.driver.clients.ask("EXISTS", marker) == 0
+
+
 def test_a_worker_that_is_free_again_hears_what_was_left(join: Callable[..., Member]) -> None:
     busy = join("busy", "t")
     busy.driver.insert(jobs("t"))

@@ -76,6 +76,15 @@ def test_a_running_job_without_a_holder_is_an_orphan_again(driver: RedisDriver) 
     assert driver.orphans(10) == [record]
 
 
+def test_a_line_that_is_not_looked_at_any_more_is_found(driver: RedisDriver) -> None:
+    driver.insert([NewJob(task="t", queue="default", payload=b"1")])
+    turn = Turn(worker="w", limit=1, start=1, tasks=("t",))
+    driver.clients.ask("DEL", "{windlass}:avail")
+    assert driver.exchange(turn).claims == []
+    driver.tidy()
+    assert len(driver.exchange(turn).claims) == 1
+
+
 def test_many_jobs_are_looked_at_a_slice_at_a_time(driver: RedisDriver) -> None:
     driver.insert([NewJob(task="t", queue="default", payload=b"1") for _ in range(15_000)])
     lose_indexes(driver)

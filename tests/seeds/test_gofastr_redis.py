@@ -203,13 +203,16 @@ def test_scheduler_integration_comes_later(app: Windlass, decorator: str) -> Non
 # ---------------------------------------------------------------------------------------- the quickstart
 
 
-def test_the_key_of_the_queue_is_a_prefix(store: str, opened: Open) -> None:
+def test_the_key_of_the_queue_is_a_prefix(store: str, redis_prefix: str, opened: Open) -> None:
     """NewRedisQueue(client, "myapp:jobs"): two of them on one server are two queues, and write nothing else."""
-    mine, yours = opened(store, prefix="myapp"), opened(store, prefix="yourapp")
-    mine.enqueue("notify")
-    assert (mine.count(), yours.count()) == (1, 0)
+    names = {f"{redis_prefix}_{name}" for name in ("mine", "yours")}
     with client_of(store) as client:
-        assert {key.partition("}")[0] for key in client.scan_iter()} <= {"{myapp", "{yourapp"}
+        before = set(client.scan_iter())
+        mine, yours = (opened(store, prefix=name) for name in sorted(names))
+        mine.enqueue("notify")
+        assert (mine.count(), yours.count()) == (1, 0)
+        written = set(client.scan_iter()) - before
+    assert {key.partition("}")[0] for key in written} == {f"{{{name}" for name in names}
 
 
 def test_the_visibility_timeout_is_the_claims(app: Windlass) -> None:

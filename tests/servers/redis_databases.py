@@ -60,9 +60,9 @@ class GivenRedis:
         return self._url
 
     def give_back(self, url: str, prefix: str) -> None:
-        """Remove the keys that carry *prefix*, as it is or as a hash tag."""
+        """Remove the keys that begin with *prefix*, as it is or as a hash tag."""
         assert prefix.startswith(_PREFIX), f"tests did not make {prefix!r} and leave it alone"
         with client_of(url) as client:
-            for pattern in (f"{prefix}*", f"{{{prefix}}}*"):
+            for pattern in (f"{prefix}*", f"{{{prefix}*"):
                 for key in client.scan_iter(pattern, count=1000):
                     client.unlink(key)
