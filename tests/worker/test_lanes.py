@@ -567,3 +567,18 @@ def test_a_job_that_cannot_get_a_thread_is_given_back(make: Callable[..., Windla
         monkeypatch.setattr(threading.Thread, "start", start)
         job = ended(job)
     assert (job.result, job.failures, job.crashes) == ("ran", 0, 0)
+
+
+def test_a_worker_of_async_tasks_stops_inside_a_running_loop() -> None:
+    with Windlass("memory://") as app:
+
+        @app.task
+        async def work() -> int:
+            return 1
+
+        async def main() -> int:
+            with app.worker():
+                job = await work.aenqueue()
+                return (await asyncio.to_thread(ended, job)).result
+
+        assert asyncio.run(main()) == 1

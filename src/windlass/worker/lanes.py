@@ -107,7 +107,6 @@ class LoopLane:
         self._loop.call_soon_threadsafe(self._cancel_all)
         self._thread.join(1.0)
         if not self._thread.is_alive():  # else a handler blocks it; the thread ends with the process
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
     def _cancel_all(self) -> None:
@@ -117,6 +116,7 @@ class LoopLane:
 
         async def leave() -> None:
             await asyncio.wait(tasks, timeout=0.5) if tasks else None
+            await self._loop.shutdown_asyncgens()  # here: whoever closes the lane may be in a loop of its own
             self._loop.stop()
 
         self._leaving = self._loop.create_task(leave())
