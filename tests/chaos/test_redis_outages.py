@@ -66,7 +66,6 @@ def test_a_server_that_logs_all_restarts_in_every_way(
     finish(app, fleet, jobs)
 
 
-@pytest.mark.xfail(reason="see test_redis_forgotten: what runs may run a second time beside itself", strict=False)
 def test_a_server_that_keeps_nothing_restarts(
     new_redis: NewRedis, new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
 ) -> None:

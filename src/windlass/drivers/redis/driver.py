@@ -54,6 +54,8 @@ class RedisDriver(Database):
         self._enqueues = Enqueues(self)
         self._bells: weakref.WeakValueDictionary[str, PopBell] = weakref.WeakValueDictionary()
         self._bell_of: dict[str, PopBell] = {}
+        self._cards: dict[str, Worker] = {}
+        """The last heartbeat of each worker of ours that lives, as far as we know."""
         self._doubtful = threading.local()
 
     def close(self) -> None:
@@ -105,11 +107,15 @@ class RedisDriver(Database):
         return turned
 
     def _turn(self, turn: Turn, name: str) -> Turned:
-        words, positions = spelling.words(turn, name, self.now())
+        card = self._cards.get(turn.worker)
+        words, positions = spelling.words(turn, name, self.now(), beaten=card is not None)
         head, refused, signals, claims = self._exchanged(words)
-        if head.stale:
+        if head.forgotten and card is not None:
+            self.beat(card)
+        if head.stale or head.forgotten:
             self.table.enroll(turn.queues, turn.tasks, name)
-            again, _ = spelling.words(msgspec.structs.replace(turn, settlements=(), starting=()), name, head.now)
+            rest = msgspec.structs.replace(turn, settlements=(), starting=())
+            again, _ = spelling.words(rest, name, head.now, beaten=card is not None)
             second, _, more, claims = self._exchanged(again)
             head, signals = second, [*signals, *more]
         self.heard(head.now)
@@ -118,7 +124,7 @@ class RedisDriver(Database):
             claims=self._claimed(claims, head.token),
             refused=spelling.positions_of(refused, positions),
             signals=spelling.signals(signals),
-            due=head.due if not head.stale else head.now,
+            due=head.due if not (head.stale or head.forgotten) else head.now,
             known=head.known,
         )
 
@@ -175,11 +181,17 @@ class RedisDriver(Database):
         card = msgspec.json.encode(worker)
         status = _STATUSES[worker.status]
         words = (worker.id, repr(worker.lost_after), status, worker.bell, card)
-        return bool(self.run("beat", *words, hot=True))
+        alive = bool(self.run("beat", *words, hot=True))
+        if alive:
+            self._cards[worker.id] = worker
+        else:
+            self._cards.pop(worker.id, None)
+        return alive
 
     def retire(self, worker_id: str) -> None:
         """Mark the worker as stopped."""
         self._bell_of.pop(worker_id, None)
+        self._cards.pop(worker_id, None)
         self.run("end_worker", "e", "0", worker_id)
 
     def workers(self) -> list[Worker]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from windlass.drivers.base import Filter
     from windlass.drivers.redis.database import Database
+    from windlass.drivers.redis.wire import Word
 
 SLICE = 500
 """Jobs read at once at most."""
@@ -104,7 +105,7 @@ class Reader:
         each = size if len(keys) <= _WHOLE else max(8, 4 * size // len(keys))
         answers = []
         for start in range(0, max(1, len(keys)), AT_ONCE):
-            words = (low, high, each, 0 if start else held, worker, *keys[start : start + AT_ONCE])
+            words: list[Word] = [low, high, each, 0 if start else held, worker, *keys[start : start + AT_ONCE]]
             answers.append(self._database.run("slice", *words, hot=self._hot))
         running = answers[0][-1]
         found: set[int] = set()

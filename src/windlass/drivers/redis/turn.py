@@ -37,12 +37,14 @@ TOTALS = {"enqueued": "E", **_TOTALS}
 class Head:
     """What the script says first."""
 
-    __slots__ = ("due", "known", "now", "stale", "token")
+    __slots__ = ("due", "forgotten", "known", "now", "stale", "token")
 
     def __init__(self, packed: bytes) -> None:
         self.now, due = _TWO.unpack_from(packed)
         self.due: float | None = due or None
-        self.known = packed[16:17] == b"1"
+        self.known = packed[16:17] != b"0"
+        self.forgotten = packed[16:17] == b"f"
+        """The worker has beaten, and the server knows nothing of it any more: nothing was claimed."""
         self.stale = packed[17:18] == b"1"
         """The server does not know what the class takes, or the class knows too few streams: nothing was claimed."""
         self.token = packed[18:]
@@ -55,7 +57,7 @@ def is_usual(settlement: Settlement, worker: str) -> bool:
     return usual and settlement.record.worker == worker
 
 
-def words(turn: Turn, name: str, now: float) -> tuple[list[Word], list[tuple[int, int]]]:
+def words(turn: Turn, name: str, now: float, *, beaten: bool) -> tuple[list[Word], list[tuple[int, int]]]:
     """Return the arguments of ``exchange``, and the (job, lease) that each of its positions stands for."""
     completed = [s for s in turn.settlements if is_usual(s, turn.worker)]
     others = (
@@ -63,7 +65,7 @@ def words(turn: Turn, name: str, now: float) -> tuple[list[Word], list[tuple[int
     )
     deadline: Word = "" if turn.deadline is None else repr(turn.deadline)
     cautious = min(turn.cautious, 1 << 30)
-    spelt: list[Word] = [turn.worker, name, turn.limit, turn.start, cautious, deadline]
+    spelt: list[Word] = [turn.worker, int(beaten), name, turn.limit, turn.start, cautious, deadline]
     spelt += [len(completed), len(others), len(turn.starting)]
     for s in completed:
         finished, result = s.finished_at, s.transition.result

@@ -1,14 +1,15 @@
 -- uses: clock value count place ring move claim
 -- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, brings signals.
--- Args: worker, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of starts; then
+-- Args: worker, 1 if it has beaten, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of
+--   starts; then
 --   for each completion under a lease of this worker: id, lease and finished_at (doubles), finished_at as text, tail;
 --   for each move: id, fence, op, head, tail, past; for each start: id, fence.
--- Returns: {now and due (doubles) and two letters: 1 known, 1 stale class, then the table's token},
+-- Returns: {now and due (doubles) and two letters: 1 known, 0 lost, f forgotten; 1 stale class; then the table's token},
 --   the positions of what was refused, signals, and id, value of each claim.
 call('DEL', P .. 'nothing') -- may always be done; what follows a first write is not refused for lack of memory
-local worker, class, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local completions, moves, starts = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local at, refused, ids = 9, {}, {}
+local worker, class, limit = ARGV[1], ARGV[3], tonumber(ARGV[4])
+local completions, moves, starts = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local at, refused, ids = 10, {}, {}
 local moves_at = at + completions * 4
 local starts_at = moves_at + moves * 6
 
@@ -113,11 +114,13 @@ write_places()
 
 local card = call('HGET', P .. 'worker', worker)
 local known = not (card and byte(card, 17) == 108)
+-- A server that has lost its memory knows no worker: what one claimed now, others would take back as nobody's.
+local forgotten = not card and ARGV[2] == '1'
 local stale, claims = false, {}
-if limit > 0 and known then
+if limit > 0 and known and not forgotten then
   local takes = call('HGET', P .. 'class', class)
   if takes and sub(takes, 1, #token + 1) == token .. ';' then
-    claims = claim(takes, worker, class, limit, tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6])
+    claims = claim(takes, worker, class, limit, tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7])
   else
     stale = true
   end
@@ -137,5 +140,6 @@ if known then
   signals = call('SMEMBERS', P .. 'mail:' .. worker)
   if #signals > 0 then call('DEL', P .. 'mail:' .. worker) end
 end
-local head = now8 .. pack('<d', due[2] and tonumber(due[2]) or 0) .. (known and '1' or '0') .. (stale and '1' or '0')
+local state = forgotten and 'f' or known and '1' or '0'
+local head = now8 .. pack('<d', due[2] and tonumber(due[2]) or 0) .. state .. (stale and '1' or '0')
 return {head .. token, refused, signals, claims}
