@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(predicate: Callable[[], T], *, timeout: float = 20.0, every: float = 0.02) -> T:
+def until(predicate: Callable[[], T], *, timeout: float = 45.0, every: float = 0.02) -> T:
     """Return the first true answer of *predicate*; fail when there is none in time."""
     deadline = time.monotonic() + timeout
     while not (answer := predicate()):

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 OVER = ("completed", "dead", "cancelled")
 
 
-def ended(job: Job, *, timeout: float = 20.0) -> Job:
+def ended(job: Job, *, timeout: float = 45.0) -> Job:
     """Wait for the end of a job."""
     return until(lambda: now if (now := job.refresh()).status in OVER else None, timeout=timeout)  # type: ignore[return-value]
 
 
-def reaches(job: Job, status: str, *, timeout: float = 20.0) -> Job:
+def reaches(job: Job, status: str, *, timeout: float = 45.0) -> Job:
     """Wait until a job has a status."""
     return until(lambda: now if (now := job.refresh()).status == status else None, timeout=timeout)  # type: ignore[return-value]
 

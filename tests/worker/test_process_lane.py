@@ -121,6 +121,8 @@ def test_a_crash_is_the_child_s_job_s_alone(app: Windlass, tmp_path: Path, how: 
 def test_a_timeout_interrupts_then_kills(app: Windlass, tmp_path: Path) -> None:
     """A handler that lets it pass ends at once; one that goes on is killed. Both are kind ``timeout``, no crash."""
     with app.worker(concurrency=2):
+        for job in app.enqueue_many([app.find_task("double").job(number=1)] * 2):  # so that both children are there
+            ended(job)
         soft = app.enqueue("wait", {"started": str(tmp_path / "soft")}, timeout=1)
         hard = app.enqueue("ignore", {"started": str(tmp_path / "hard")}, timeout=1)
         pid = _begun(tmp_path / "hard")
