@@ -178,7 +178,8 @@ class Reader:
             first = self._pool.ask("ZREVRANGEBYSCORE", when, minute, "-inf", "LIMIT", 0, 1)
             low = int(first[0]) if first else 0
         if which.created_before is not None:
-            minute = int(which.created_before // 60) + 2
+            back = int(self._pool.ask("HGET", self._database.meta, "back") or 0)
+            minute = int(which.created_before // 60) + 2 + back
             first = self._pool.ask("ZRANGEBYSCORE", when, minute, "+inf", "LIMIT", 0, 1)
             high = min(high, int(first[0])) if first else high
         return low, high
