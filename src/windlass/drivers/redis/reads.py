@@ -104,8 +104,8 @@ class Reader:
         each = size if len(keys) <= _WHOLE else max(8, 4 * size // len(keys))
         answers = []
         for start in range(0, max(1, len(keys)), AT_ONCE):
-            words = (low, high, each, 0 if start else held, worker, *keys[start : start + AT_ONCE])
-            answers.append(self._database.run("slice", *words, hot=self._hot))
+            some, held_now = keys[start : start + AT_ONCE], 0 if start else held
+            answers.append(self._database.run("slice", low, high, each, held_now, worker, *some, hot=self._hot))
         running = answers[0][-1]
         found: set[int] = set()
         bound = low
