@@ -437,6 +437,19 @@ def test_strict_refuses_a_server_that_forgets(
     assert says in [f.name for f in opened(server.url()).diagnose() if f.level == "warning"]
 
 
+def test_a_server_that_may_throw_signals_away_is_noted(new_redis: Any, opened: Any) -> None:
+    server = new_redis(appendonly="yes", maxmemory_policy="volatile-lru")
+    [found] = [f for f in opened(server.url(), strict=True).diagnose() if f.name == "maxmemory-policy"]
+    assert (found.level, found.value) == ("note", "volatile-lru")
+    assert "cancellations" in found.advice
+
+
+def test_any_number_of_workers_is_buried_at_once(redis_url: str, opened: Any) -> None:
+    driver = opened(redis_url)
+    driver.beat(Worker(id="w8999", host="h", pid=1))
+    assert driver.bury([f"w{number}" for number in range(9000)]) == ["w8999"]
+
+
 def test_an_enqueue_waits_for_its_replicas(new_redis: Any, opened: Any) -> None:
     master = new_redis()
     replica = new_redis(replicaof=f"127.0.0.1 {master.port}")

@@ -47,6 +47,22 @@ def test_a_listing_shows_every_job_while_all_of_them_move(redis_url: str) -> Non
         assert set(counted) == {JOBS}
 
 
+def test_instants_are_found_though_the_clock_was_set_back(redis_url: str) -> None:
+    with closing(RedisDriver(redis_url)) as driver:
+        driver.open()
+        made = []
+        for seconds, number in ((0, 1), (600, 1), (-600, 1), (0, 2), (300, 1), (900, 2)):
+            driver.shift(seconds)
+            made += driver.insert([NewJob(task="t", queue="default", payload=b"1") for _ in range(number)])
+        start = made[0].created_at
+        for since in range(-120, 1500, 30):
+            at = start + since
+            older = [r.id for r in reversed(made) if r.created_at < at]
+            assert [r.id for r in driver.find(Filter(created_before=at), limit=10)] == older
+            newer = [r.id for r in reversed(made) if r.created_at >= at]
+            assert [r.id for r in driver.find(Filter(created_after=at), limit=10)] == newer
+
+
 def move(url: str, turns: threading.Semaphore, enough: threading.Event) -> None:
     """Claim jobs, and give some back and put others off, again and again."""
     with closing(RedisDriver(url)) as driver:

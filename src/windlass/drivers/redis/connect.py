@@ -61,6 +61,7 @@ class Connector:
                 return self._open(address, patience)
             except ConnectionLostError as error:
                 last = error
+        self._owner = None  # the map may have been older than a failover
         raise last or ConnectionLostError("no Redis server is known")
 
     def moved(self, error: MovedError) -> None:

@@ -136,7 +136,7 @@ class RedisDriver(Database):
         if not claims:
             return []
         self.table.fresh(token)
-        names, record = self.table.names, value.record
+        names, record = self.table.streams.names, value.record
         return [record(int(claims[n]), claims[n + 1], names) for n in range(0, len(claims), 2)]
 
     def _really_refused(self, doubtful: Sequence[Settlement], refused: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -40,6 +40,13 @@ def _eviction(told: dict[str, str]) -> Finding:
             level="warning",
             advice="Redis will throw jobs away when its memory is full; set it to noeviction",
         )
+    if policy.startswith("volatile"):
+        return Finding(
+            name="maxmemory-policy",
+            value=policy,
+            level="note",
+            advice="when its memory is full Redis throws wakes and cancellations away, but no jobs; set it to noeviction",
+        )
     return Finding(name="maxmemory-policy", value=policy)
 
 

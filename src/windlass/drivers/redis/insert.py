@@ -82,14 +82,12 @@ class Enqueues(Group[Sequence[NewJob]]):
 
     def _store_one(self, job: NewJob) -> Record | None:
         """Store a plain job by the shortest way, if its stream is known here and the server's table is the same."""
-        table = self._database.table
-        number = table.number_of.get((job.priority, job.queue, job.task))
+        table, name = self._database.table, (job.priority, job.queue, job.task)
+        streams = table.streams if name in table.streams.number_of else table.load()
+        number = streams.number_of.get(name)
         if number is None:
-            table.load()
-            number = table.number_of.get((job.priority, job.queue, job.task))
-            if number is None:
-                return None
-        answer = self._database.stored("enqueue_one", (table.token, number, job.priority, value.body(job)))
+            return None
+        answer = self._database.stored("enqueue_one", (streams.token, number, job.priority, value.body(job)))
         if answer is None:
             table.load()
             return None

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from windlass.drivers.base import Filter
     from windlass.drivers.redis.database import Database
-    from windlass.drivers.redis.wire import Word
 
 SLICE = 500
 """Jobs read at once at most."""
@@ -105,8 +104,8 @@ class Reader:
         each = size if len(keys) <= _WHOLE else max(8, 4 * size // len(keys))
         answers = []
         for start in range(0, max(1, len(keys)), AT_ONCE):
-            words: list[Word] = [low, high, each, 0 if start else held, worker, *keys[start : start + AT_ONCE]]
-            answers.append(self._database.run("slice", *words, hot=self._hot))
+            some, held_now = keys[start : start + AT_ONCE], 0 if start else held
+            answers.append(self._database.run("slice", low, high, each, held_now, worker, *some, hot=self._hot))
         running = answers[0][-1]
         found: set[int] = set()
         bound = low
@@ -179,7 +178,8 @@ class Reader:
             first = self._pool.ask("ZREVRANGEBYSCORE", when, minute, "-inf", "LIMIT", 0, 1)
             low = int(first[0]) if first else 0
         if which.created_before is not None:
-            minute = int(which.created_before // 60) + 2
+            back = int(self._pool.ask("HGET", self._database.meta, "back") or 0)
+            minute = int(which.created_before // 60) + 2 + back
             first = self._pool.ask("ZRANGEBYSCORE", when, minute, "+inf", "LIMIT", 0, 1)
             high = min(high, int(first[0])) if first else high
         return low, high

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from windlass.drivers.redis import value
+from windlass.drivers.redis.value import Names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from windlass.drivers.redis.database import Database
-    from windlass.drivers.redis.value import Names
     from windlass.job import Record
 
 Wanted = tuple[tuple[str, ...] | None, tuple[str, ...]]
@@ -31,38 +32,46 @@ def spelt(queue: str, task: str, priority: int) -> bytes:
     return msgspec.json.encode((priority, queue, task))
 
 
+class Streams(msgspec.Struct, frozen=True):
+    """The streams at one moment: threads that read it see all of one table, never half of the next."""
+
+    token: bytes = b""
+    """Changes with every stream made, and when all are lost."""
+    names: Mapping[int, Names] = {}
+    number_of: Mapping[Names, int] = {}
+
+
 class Table:
-    """The streams as the server last told them. Its token changes with every stream made, and when all are lost."""
+    """The streams as the server last told them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.token = b""
-        self.names: dict[int, Names] = {}
-        self.number_of: dict[Names, int] = {}
+        self.streams = Streams()
         self._classes: dict[Wanted, str] = {}
         self._touched: dict[str, float] = {}
 
-    def load(self) -> None:
+    def load(self) -> Streams:
         """Ask the server."""
         token, *pairs = self._database.run("streams")
         names = {}
         for number, name in zip(pairs[::2], pairs[1::2], strict=True):
             priority, queue, task = msgspec.json.decode(name)
             names[int(number)] = (priority, queue, task)
-        self.token, self.names, self.number_of = token, names, {name: number for number, name in names.items()}
+        self.streams = Streams(token, names, {name: number for number, name in names.items()})
+        return self.streams
 
     def fresh(self, token: bytes) -> None:
         """Load again if *token* is another one."""
-        if token != self.token:
+        if token != self.streams.token:
             self.load()
 
     def record(self, job_id: int, packed: bytes) -> Record:
         """Read a value."""
-        return value.record(job_id, packed, self.names)
+        return value.record(job_id, packed, self.streams.names)
 
     def numbers(self, queue: str | None = None, task: str | None = None) -> list[int]:
         """Return the streams of a queue and task."""
-        return [n for n, (_, q, t) in self.names.items() if queue in (None, q) and task in (None, t)]
+        return [n for n, (_, q, t) in self.streams.names.items() if queue in (None, q) and task in (None, t)]
 
     # ------------------------------------------------------------------ classes
 
@@ -81,12 +90,12 @@ class Table:
 
     def enroll(self, queues: Collection[str] | None, tasks: Collection[str], name: str) -> None:
         """Tell the server what a class takes from."""
-        self.load()
+        streams = self.load()
         wanted = set(tasks)
         takes = [
-            n for n, (_, queue, task) in self.names.items() if task in wanted and (queues is None or queue in queues)
+            n for n, (_, queue, task) in streams.names.items() if task in wanted and (queues is None or queue in queues)
         ]
-        spelling = b"%b;,%b," % (self.token, b",".join(b"%d" % n for n in takes))
+        spelling = b"%b;,%b," % (streams.token, b",".join(b"%d" % n for n in takes))
         self._database.run("enroll", name, spelling, hot=True)
         self._touched[name] = time.monotonic()
 

@@ -2,7 +2,8 @@
 -- Ends workers. Args: the new status (l lost, e stopped), 1 to end all that are overdue, names.
 -- Returns: those that lived and do no more.
 call('DEL', P .. 'nothing')
-local named = {unpack(ARGV, 3)}
+local named = {}
+for n = 3, #ARGV do named[n - 2] = ARGV[n] end
 if ARGV[2] == '1' then
   for _, worker in ipairs(call('ZRANGEBYSCORE', P .. 'alive', '-inf', '(' .. string.format('%.17g', now))) do
     named[#named + 1] = worker

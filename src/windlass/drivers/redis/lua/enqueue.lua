@@ -1,4 +1,4 @@
--- uses: clock value count place ring
+-- uses: clock value count place ring minute
 -- Stores new jobs.
 -- Args: number of streams, the name of each; then for each job its body and how it is placed: empty for the first stream and
 --   at once, else the position of its stream (2 bytes), 0 or 1 for a delay or 2 for an instant (1 byte), seconds (a double).
@@ -85,8 +85,7 @@ write_places()
 write_counts()
 local minute = tostring(floor(now / 60))
 if meta[4] ~= minute then
-  call('HSET', KEYS[1], 'minute', minute)
-  call('ZADD', P .. 'when', 'NX', minute, last - n_jobs + 1)
+  first_of_minute(minute, meta[4], last - n_jobs + 1)
 end
 if sooner then ring() elseif next(woken) then ring(woken) end
 return {created .. token, last - n_jobs + 1, streams}

@@ -1,4 +1,4 @@
--- uses:
+-- uses: minute
 -- Stores one new job that is in no index but its stream's, and due at once: two thirds of the time of the script for many.
 -- Args: the table's token, the number of the stream, its priority, the body.
 -- Returns: now (a double) and the token, the id; nothing if the token is another one: nothing was done.
@@ -18,8 +18,7 @@ call('ZADD', P .. 'avail', -tonumber(ARGV[3]), s)
 call('HINCRBY', P .. 'count', s .. 'E', 1)
 local minute = string.format('%d', math.floor(now / 60))
 if meta[3] ~= minute then
-  call('HSET', KEYS[1], 'minute', minute)
-  call('ZADD', P .. 'when', 'NX', minute, id)
+  first_of_minute(minute, meta[3], id)
 end
 local classes = call('HGETALL', P .. 'class') -- as ring does
 for i = 1, #classes, 2 do

@@ -1,4 +1,4 @@
-"""A Cluster may move the keys of an application while it works: nothing is written to half of them."""
+"""A Cluster may move the keys of an application while it works, and lose the node that has them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import until
 from windlass import lifecycle
 from windlass.drivers.base import Filter, Turn, Worker
 from windlass.drivers.redis import RedisDriver
-from windlass.errors import ConnectionLostError
+from windlass.errors import ConnectionLostError, StoreError
 from windlass.job import NewJob, Status
 from windlass.testing.conformance.bench import assert_counted
 
@@ -74,3 +75,28 @@ def test_while_keys_are_moved_the_store_is_away_and_then_all_is_there(
     assert driver.count(Filter(statuses=(Status.COMPLETED,)), most=0) == 10
     assert driver.insert([job()])[0].id == len(before) + 1
     assert_counted(driver)
+
+
+@pytest.mark.slow
+def test_the_replica_of_a_node_that_died_is_found_though_the_map_named_the_dead_one_at_first(
+    new_redis_cluster: Callable[..., RedisCluster],
+) -> None:
+    cluster = new_redis_cluster(replicas=1)
+    with closing(RedisDriver(cluster.url())) as driver:
+        driver.open()
+        driver.insert([job()])
+        node = cluster.node_of("{windlass}:meta")
+        until(lambda: node.execute("WAIT", 1, 100) == 1)
+        node.kill()
+        with pytest.raises(ConnectionLostError):
+            driver.insert([job()])
+        until(lambda: works(driver))
+        assert not node.running
+        assert driver.find(Filter(), limit=5)[-1].id == 1
+
+
+def works(driver: RedisDriver) -> bool:
+    try:
+        return bool(driver.insert([job()]))
+    except StoreError:
+        return False
