@@ -340,16 +340,17 @@ class RedisDriver(Database):
     def tallies(self) -> list[Tally]:
         """Return the maintained counters."""
         self.check_open()
-        streams, counters, pending = self.run("tallies")
+        streams, counters, ready, again = self.run("tallies")
         names = {number: tuple(msgspec.json.decode(name)[1:]) for number, name in _pairs(streams)}
         sums: dict[tuple[str, str], dict[str, int]] = {name: {} for name in names.values()}
         for field, number in _pairs(counters):
             if field[:-1] in names:
                 of, what = sums[names[field[:-1]]], field[-1:].decode()
                 of[what] = of.get(what, 0) + int(number)
-        for number, waiting in _pairs(pending):
-            of = sums[names[number]]
-            of["p"] = of.get("p", 0) + waiting
+        for name, new, back in zip(names.values(), ready, again, strict=True):
+            of = sums[name]
+            of["p"] = of.get("p", 0) + new + back
+            of["E"] = of.get("E", 0) + new
         return [
             Tally(
                 queue=queue,

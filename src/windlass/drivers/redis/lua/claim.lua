@@ -127,7 +127,7 @@ local function lease(ids, worker, start, cautious, deadline)
   local fresh = rep('\0', 4) .. pack('<I4', 1) .. rep('\0', 8)
   local idle, none = rep('\0', 16), Z8 .. Z8 .. late .. '\0\0'
   local starting = now8 .. Z8 .. late .. '\0\0'
-  local claims, taken, n = {}, {}, 0
+  local claims, taken, counted, n = {}, {}, {}, 0
   for i = 1, #ids do
     local id, v = ids[i], values[i]
     local letter = v and byte(v, 1)
@@ -144,19 +144,23 @@ local function lease(ids, worker, start, cautious, deadline)
         .. sub(v, 62, 62) .. '\0' .. sub(v, 64, 75) .. pack('<d', first + n) .. name .. sub(v, 85 + byte(v, 84))
     end
     if new then
+      local four = sub(v, 2, 5)
+      taken[four] = (taken[four] or 0) + 1
+      if letter == N or unpack_at('<d', v, 68) == tonumber(id) then
+        counted[four] = (counted[four] or 0) + 1
+      end
       n = n + 1
       held[n] = id
       setting[2 * n - 1], setting[2 * n] = id, new
       claims[2 * n - 1], claims[2 * n] = id, new
       if deadline ~= '' then join(P .. 'deadline', now + tonumber(deadline), id) end
-      local four = sub(v, 2, 5)
-      taken[four] = (taken[four] or 0) + 1
     end
   end
   for four, of in pairs(taken) do
     local s = stream_of('r' .. four)
     add(s, 'p', -of)
     add(s, 'r', of)
+    add(s, 'E', counted[four] or 0)
   end
   if n > 0 then
     call('HSET', KEYS[1], 'lease', string.format('%.0f', first + n - 1))

@@ -1,5 +1,6 @@
 -- Counters of streams: how many are in each status (small letters), and totals that never fall (capitals). Those that pend are
--- not counted here: their lines know how long they are.
+-- not counted here: their lines know how long they are. Nor is a job counted as enqueued (E) while it stands in the line "ready",
+-- so that an enqueue writes no counter.
 local counts = {}
 local function add(stream, what, n)
   local of = counts[stream]

@@ -71,14 +71,13 @@ for i = 1, n_jobs do
     join(P .. 'timer', due, padded(id))
     join(P .. 'wait:' .. s .. ':s', id, id)
     add(s, 's', 1)
+    add(s, 'E', 1)
     sooner = sooner or not first_due or due < tonumber(first_due)
   else
     set(id, news[n] .. body)
     join(ready[n], id, id)
     filled[s] = true
-    add(s, 'p', 1)
   end
-  add(s, 'E', 1)
   if byte(body, 1) >= 4 then index(id, body) end
 end
 write_places()

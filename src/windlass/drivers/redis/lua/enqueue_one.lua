@@ -12,10 +12,12 @@ local time = call('TIME')
 local now = (time[1] * 1000000 + time[2]) / 1000000 + (meta[1] and tonumber(meta[1]) or 0)
 local id = call('INCR', P .. 'seq') -- the first write: refused when memory is full
 local created = struct.pack('<d', now)
+local line = P .. 'ready:' .. s
 call('HSET', P .. 'job', id, 'n' .. struct.pack('<I4', tonumber(s)) .. created .. ARGV[4])
-call('ZADD', P .. 'ready:' .. s, id, id)
-call('ZADD', P .. 'avail', -tonumber(ARGV[3]), s)
-call('HINCRBY', P .. 'count', s .. 'E', 1)
+if call('EXISTS', line) == 0 then
+  call('ZADD', P .. 'avail', -tonumber(ARGV[3]), s)
+end
+call('ZADD', line, id, id)
 local minute = string.format('%d', math.floor(now / 60))
 if meta[3] ~= minute then
   first_of_minute(minute, meta[3], id)

@@ -74,11 +74,13 @@ local function depart(id, v, s)
     return 'r'
   elseif old == N then
     leave(P .. 'ready:' .. s, id)
+    add(s, 'E', 1)
     drained[s] = true
     return 'p'
   elseif old == P_ then
     if unpack_at('<d', v, 68) == tonumber(id) then
       leave(P .. 'ready:' .. s, id)
+      add(s, 'E', 1)
     else
       leave(P .. 'again:' .. s, id)
       leave(P .. 'back:' .. s, id)
@@ -156,6 +158,7 @@ local function move(id, v, op, head, tail, past, by_hand)
       rest = sub(rest, 1, 4) .. pack('<d', seq) .. sub(rest, 13)
     end
     line_up(id, s, seq)
+    if seq == tonumber(id) then add(s, 'E', -1) end
   elseif first == 's' or first == 't' then
     join(P .. 'timer', unpack_at('<d', head, 17), padded(id))
     join(P .. 'wait:' .. s .. ':' .. first, id, id)
