@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -112,34 +112,51 @@ def _open() -> bool:
     return True
 
 
+Pair: TypeAlias = "tuple[Callable[[Any], object], Callable[[], bool]]"
+"""A listener and its gate."""
+
+
 class Hub:
     """Hands events to their listeners."""
 
     def __init__(self) -> None:
-        self._listeners: dict[type[Event], list[tuple[Callable[[Any], object], Callable[[], bool]]]] = {}
+        self._listeners: dict[type[Event], list[Pair]] = {}
+        self._heard: dict[type[Event], tuple[Pair, ...]] = {}
+        """The listeners of each kind with those of the kinds it is derived from, as far as anybody has asked."""
 
     def add(self, kind: type[Event], listener: Callable[[Any], object], *, gate: Callable[[], bool] = _open) -> None:
         """Call *listener* with every event of *kind* (or derived from it) while *gate* says yes."""
         self._listeners.setdefault(kind, []).append((listener, gate))
+        self._heard = {}
 
     def remove(self, kind: type[Event], listener: Callable[[Any], object]) -> None:
         """Stop calling *listener*; unknown ones are ignored."""
         kept = [pair for pair in self._listeners.get(kind, []) if pair[0] is not listener]
         self._listeners[kind] = kept
+        self._heard = {}
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody listens, so that an event nobody wants is never made."""
-        return any(gate() for base in kind.__mro__ for _, gate in self._listeners.get(base, ()))
+        for _, gate in self._pairs(kind):  # noqa: SIM110 - asked several times for each job; a generator costs twice as much
+            if gate():
+                return True
+        return False
 
     def emit(self, event: Event) -> None:
         """Tell the listeners."""
-        for base in type(event).__mro__:
-            for listener, gate in tuple(self._listeners.get(base, ())):
-                try:
-                    if gate():
-                        listener(event)
-                except Exception:
-                    log.exception("a listener of %s failed", type(event).__name__)
+        for listener, gate in self._pairs(type(event)):
+            try:
+                if gate():
+                    listener(event)
+            except Exception:
+                log.exception("a listener of %s failed", type(event).__name__)
+
+    def _pairs(self, kind: type[Event]) -> tuple[Pair, ...]:
+        heard = self._heard
+        pairs = heard.get(kind)
+        if pairs is None:
+            pairs = heard[kind] = tuple(pair for base in kind.__mro__ for pair in self._listeners.get(base, ()))
+        return pairs
 
 
 class LogSubscriber:
