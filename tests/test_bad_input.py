@@ -61,7 +61,8 @@ def _refused(call: Callable[[], Any], error: type[Exception], *names: str) -> No
 @pytest.mark.parametrize(
     ("given", "names"),
     [
-        ({"max_attempts": 0}, ["max_attempts", "at least 1"]),
+        ({"max_attempts": 0}, ["max_attempts", "from 1 to"]),
+        ({"max_attempts": 1 << 31}, ["max_attempts", "from 1 to"]),
         ({"max_attempts": 1.5}, ["max_attempts"]),
         ({"max_attempts": True}, ["max_attempts"]),
         ({"max_crashes": -1}, ["max_crashes"]),

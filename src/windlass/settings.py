@@ -27,6 +27,8 @@ DAY = 86400.0
 DEFAULT_URL = "sqlite:///windlass.db"
 RETENTION: Mapping[Status, float | None] = {Status.COMPLETED: DAY, Status.CANCELLED: DAY, Status.DEAD: 90 * DAY}
 PAYLOAD_LIMIT = 1 << 20
+MOST = (1 << 31) - 1
+"""What stores have room for in counts, of attempts for instance."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,8 +130,8 @@ def _count(name: str, value: Any) -> int:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = None
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+        raise ConfigurationError(f"{name} must be a whole number from 1 to {MOST}, not {value!r}")
     return number
 
 

@@ -24,7 +24,7 @@ import msgspec
 from windlass.codec import Codec
 from windlass.context import Context
 from windlass.errors import ConfigurationError, NotYetError, SignatureError
-from windlass.settings import check_name
+from windlass.settings import MOST, check_name
 from windlass.times import Duration, instant, seconds
 
 if TYPE_CHECKING:
@@ -158,9 +158,9 @@ def check_priority(value: int) -> int:
 
 
 def check_attempts(value: int) -> int:
-    """Check a number of tries: at least 1."""
-    if not _whole(value) or value < 1:
-        raise ConfigurationError(f"max_attempts must be a whole number of at least 1, not {value!r}")
+    """Check a number of tries: at least 1, and no more than 32 bits hold."""
+    if not _whole(value) or not 1 <= value <= MOST:
+        raise ConfigurationError(f"max_attempts must be a whole number from 1 to {MOST}, not {value!r}")
     return value
 
 
