@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+from tests.servers.redis_cluster import RedisCluster
 from windlass import lifecycle
 from windlass.drivers.base import Turn
 from windlass.drivers.redis import RedisDriver
@@ -75,3 +77,23 @@ class TestRedis(DriverConformance):
 @pytest.mark.parametrize("redis_flavour", ["redis7", "redis8", "valkey"])
 class TestOthers(TestRedis):
     """The same on newer servers and on Valkey."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    """Three nodes."""
+    with RedisCluster() as nodes:
+        yield nodes
+
+
+@pytest.mark.slow
+class TestOnCluster(TestRedis):
+    """The same on a Cluster, each test as an application of its own, on the node that has its slot."""
+
+    @pytest.fixture
+    def redis_url(self, cluster: RedisCluster) -> str:
+        return cluster.url()
+
+    @pytest.fixture
+    def redis_prefix(self) -> str:
+        return f"app_{secrets.token_hex(4)}"

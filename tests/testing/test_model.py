@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.servers.postgres import Postgres
     from tests.servers.redis import Redis
+    from tests.servers.redis_cluster import RedisCluster
     from windlass.drivers.base import Driver
 
 DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
@@ -113,10 +114,19 @@ class StillRedis(RedisDriver):
     ],
 )
 def test_redis_agrees_with_the_model(flavour: str, programs: int, new_redis: Callable[..., Redis]) -> None:
-    server = new_redis(flavour)
+    run_model(_still(new_redis(flavour).url()), programs=programs)
+
+
+@pytest.mark.slow
+def test_a_cluster_agrees_with_the_model(new_redis_cluster: Callable[..., RedisCluster]) -> None:
+    run_model(_still(new_redis_cluster().url()), programs=20)
+
+
+def _still(url: str) -> Callable[[Callable[[], float]], RedisDriver]:
+    """Return what makes drivers in whose scripts the time stands still."""
 
     def make(clock: Callable[[], float]) -> RedisDriver:
         still = f"{{'{clock():.0f}', '0'}}"
-        return StillRedis(server.url(), edit=lambda text: text.replace("call('TIME')", still))
+        return StillRedis(url, edit=lambda text: text.replace("call('TIME')", still))
 
-    run_model(make, programs=programs)
+    return make
