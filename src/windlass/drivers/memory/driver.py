@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from windlass.drivers.apart import Apart
 from windlass.drivers.base import Capabilities, Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
 from windlass.drivers.memory.bell import MemoryBell
 from windlass.drivers.memory.reads import expected, matches, source
 from windlass.drivers.memory.store import Store
-from windlass.errors import ClosedError, NotSupportedError
+from windlass.errors import ClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from windlass.drivers.base import AsyncExecute, Decide, Execute, Signal, Statement, Transaction
+    from windlass.drivers.base import Decide, Signal
     from windlass.job import NewJob, Record, Status
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ WORKERS_KEPT = 3600.0
 _ALIVE = ("running", "stopping")
 
 
-class MemoryDriver:
+class MemoryDriver(Apart):
     """Jobs in this process, gone when it ends."""
 
     name = "memory"
@@ -99,26 +99,6 @@ class MemoryDriver:
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store new jobs, all or none."""
         return self._write(lambda store, now: store.insert(jobs, now))
-
-    def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def adopt(self, connection: Any) -> Any:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def adopt_async(self, connection: Any) -> AsyncExecute:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def adopt_adapted(self, execute: Execute) -> Execute:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def enlist(self, connection: Any) -> AbstractContextManager[Execute]:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
 
     def exchange(self, turn: Turn) -> Turned:
         """Settle, start, promote, claim."""
@@ -353,12 +333,6 @@ class MemoryDriver:
 
         return self._write(read)
 
-    # ------------------------------------------------------------------ exactly once
-
-    def transaction(self, connection: Any = None) -> AbstractContextManager[Transaction]:
-        """Refuse: the handler's own writes are somewhere else."""
-        _refuse("ctx.transaction()")
-
     # ------------------------------------------------------------------ looking after it
 
     def migrate(self) -> list[str]:
@@ -390,7 +364,3 @@ class MemoryDriver:
             ]
 
         return self._write(read)
-
-
-def _refuse(what: str) -> NoReturn:
-    raise NotSupportedError(f"the memory store cannot do {what}; the SQL stores can: SQLite, PostgreSQL and MySQL")

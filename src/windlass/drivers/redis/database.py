@@ -6,8 +6,9 @@ import logging
 import math
 import struct
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from windlass.drivers.apart import Apart
 from windlass.drivers.base import Capabilities
 from windlass.drivers.redis import durability
 from windlass.drivers.redis.connect import Connector
@@ -18,19 +19,15 @@ from windlass.errors import (
     ClosedError,
     ConfigurationError,
     NotReplicatedError,
-    NotSupportedError,
     SchemaError,
     StoreError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
-    from windlass.drivers.base import AsyncExecute, Execute, Statement, Transaction
     from windlass.drivers.redis.scripts import Edit
     from windlass.drivers.redis.wire import Wire, Word
-    from windlass.job import NewJob, Record
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +45,7 @@ _TOLD: set[str] = set()
 """Servers whose doubts were logged by this process."""
 
 
-class Database:
+class Database(Apart):
     """The keys of one application in a Redis database: ``{prefix}:…``, all in one slot of a Cluster."""
 
     name = "redis"
@@ -190,33 +187,3 @@ class Database:
     def unreachable(self) -> None:
         """Note that for now there is nobody to ask what time it is."""
         self._asked_at = time.monotonic()
-
-    # ------------------------------------------------------------------ what Redis cannot do
-
-    def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def adopt(self, connection: Any) -> Any:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def adopt_async(self, connection: Any) -> AsyncExecute:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def adopt_adapted(self, execute: Execute) -> Execute:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def enlist(self, connection: Any) -> AbstractContextManager[Execute]:
-        """Refuse: there is no connection to share."""
-        _refuse("connection=")
-
-    def transaction(self, connection: Any = None) -> AbstractContextManager[Transaction]:
-        """Refuse: the handler's own writes are somewhere else."""
-        _refuse("ctx.transaction()")
-
-
-def _refuse(what: str) -> NoReturn:
-    raise NotSupportedError(f"the redis store cannot do {what}; the SQL stores can: SQLite, PostgreSQL and MySQL")

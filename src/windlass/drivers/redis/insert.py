@@ -6,13 +6,11 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from windlass.drivers.group import Group, Ticket
 from windlass.drivers.redis import value
 from windlass.drivers.redis.table import spelt
 from windlass.errors import StoreError
-from windlass.job import NewJob, Record, Status
+from windlass.job import NewJob, Record, first_record
 
 if TYPE_CHECKING:
     from windlass.drivers.redis.database import Database
@@ -22,7 +20,6 @@ BULK = 1000
 """Jobs stored by one script at most: two or three milliseconds in which nobody else is served."""
 _HOW = struct.Struct("<HBd")
 _NOW = struct.Struct("<d")
-_encode = msgspec.json.encode
 
 
 class Enqueues(Group[Sequence[NewJob]]):
@@ -78,7 +75,7 @@ class Enqueues(Group[Sequence[NewJob]]):
         head, first, _ = self._database.stored("enqueue", words(jobs))
         (now,) = _NOW.unpack_from(head)
         self._database.heard(now)
-        return [_record(job, first + n, now) for n, job in enumerate(jobs)]
+        return [first_record(job, first + n, now) for n, job in enumerate(jobs)]
 
     def _store_one(self, job: NewJob) -> Record | None:
         """Store a plain job by the shortest way, if its stream is known here and the server's table is the same."""
@@ -93,7 +90,7 @@ class Enqueues(Group[Sequence[NewJob]]):
             return None
         (now,) = _NOW.unpack_from(answer[0])
         self._database.heard(now)
-        return _record(job, answer[1], now)
+        return first_record(job, answer[1], now)
 
 
 def words(jobs: Sequence[NewJob]) -> list[Word]:
@@ -114,31 +111,3 @@ def words(jobs: Sequence[NewJob]) -> list[Word]:
             how = _HOW.pack(number, 0, 0.0)
         made += (value.body(job), how)
     return [len(streams), *(spelt(*name) for name in streams), *made]
-
-
-def _record(job: NewJob, job_id: int, now: float) -> Record:
-    run_at = job.run_at if job.run_at is not None else now + job.delay
-    if run_at > now:
-        status = Status.SCHEDULED
-    else:
-        status, run_at = Status.PENDING, now
-    plain = (
-        job_id,
-        job.task,
-        job.queue,
-        status,
-        job.priority,
-        job.payload,
-        0,
-        0,
-        0,
-        job.max_attempts,
-        job.timeout,
-        run_at,
-        now,
-    )
-    if value.is_plain(job):
-        return Record(*plain)
-    tags = _encode(job.tags).decode() if job.tags else None
-    rest = (tags, job.origin, job.meta, job.batch_id, job.tick, job.idempotency_key)
-    return Record(*plain, None, None, None, None, *rest)

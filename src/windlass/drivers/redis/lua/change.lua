@@ -1,4 +1,4 @@
--- uses: clock value count place ring move
+-- uses: clock value count place ring body move
 -- Writes decisions about jobs, each if the job is still as it was seen.
 -- Args: for each: id, the head as seen, op, head, tail, past.
 -- Returns: the positions of those that were not written.

@@ -1,4 +1,4 @@
--- uses: clock value count place ring minute
+-- uses: clock value count place ring minute body
 -- Stores new jobs.
 -- Args: number of streams, the name of each; then for each job its body and how it is placed: empty for the first stream and
 --   at once, else the position of its stream (2 bytes), 0 or 1 for a delay or 2 for an instant (1 byte), seconds (a double).
@@ -20,29 +20,10 @@ end
 
 -- Puts a job into the indexes that its body names.
 local function index(id, body)
-  local flags, at = byte(body, 1), 2
-  if flags % 2 >= 1 then at = at + 4 end
-  if flags % 4 >= 2 then at = at + 8 end
-  if flags % 8 >= 4 then
-    join(P .. 'batch:' .. string.format('%.0f', (unpack_at('<d', body, at))), id, id)
-    at = at + 8
-  end
-  if flags % 16 >= 8 then at = at + 8 end
-  local texts = {}
-  for n = 1, 4 do
-    local bit = 8 * 2 ^ n
-    if flags % (2 * bit) >= bit then
-      local length = unpack_at('<I4', body, at)
-      texts[n] = sub(body, at + 4, at + 3 + length)
-      at = at + 4 + length
-    end
-  end
-  if texts[1] then join(P .. 'origin:' .. texts[1], id, id) end
-  if texts[3] then
-    for _, tag in ipairs(cjson.decode(texts[3])) do join(P .. 'tag:' .. tag, id, id) end
-  end
-  if texts[4] then
-    call('HSET', P .. 'key', texts[4], (call('HGET', P .. 'key', texts[4]) or ',') .. id .. ',')
+  local keys, own = named_by(body)
+  for _, key in ipairs(keys) do join(key, id, id) end
+  if own then
+    call('HSET', P .. 'key', own, (call('HGET', P .. 'key', own) or ',') .. id .. ',')
   end
 end
 

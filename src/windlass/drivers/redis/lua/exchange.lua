@@ -1,4 +1,4 @@
--- uses: clock value count place ring move claim
+-- uses: clock value count place ring body move claim
 -- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, brings signals.
 -- Args: worker, 1 if it has beaten, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of
 --   starts; then

@@ -17,39 +17,16 @@ local function draw()
   return call('INCR', P .. 'seq')
 end
 
--- Removes a job from the indexes of its body: tags, origin, batch, key.
+-- Removes a job from the indexes of its body.
 local function forget(id, body)
-  local flags = byte(body, 1)
-  if flags < 4 then
-    return
-  end
-  local at = 2
-  if flags % 2 >= 1 then at = at + 4 end
-  if flags % 4 >= 2 then at = at + 8 end
-  if flags % 8 >= 4 then
-    leave(P .. 'batch:' .. string.format('%.0f', (unpack_at('<d', body, at))), id)
-    at = at + 8
-  end
-  if flags % 16 >= 8 then at = at + 8 end
-  local texts = {}
-  for n = 1, 4 do
-    local bit = 8 * 2 ^ n
-    if flags % (2 * bit) >= bit then
-      local length = unpack_at('<I4', body, at)
-      texts[n] = sub(body, at + 4, at + 3 + length)
-      at = at + 4 + length
-    end
-  end
-  if texts[1] then leave(P .. 'origin:' .. texts[1], id) end
-  if texts[3] then
-    for _, tag in ipairs(cjson.decode(texts[3])) do leave(P .. 'tag:' .. tag, id) end
-  end
-  if texts[4] then
-    local left = string.gsub(call('HGET', P .. 'key', texts[4]) or '', ',' .. id .. ',', ',')
+  local keys, own = named_by(body)
+  for _, key in ipairs(keys) do leave(key, id) end
+  if own then
+    local left = string.gsub(call('HGET', P .. 'key', own) or '', ',' .. id .. ',', ',')
     if #left > 1 then
-      call('HSET', P .. 'key', texts[4], left)
+      call('HSET', P .. 'key', own, left)
     else
-      call('HDEL', P .. 'key', texts[4])
+      call('HDEL', P .. 'key', own)
     end
   end
 end

@@ -1,4 +1,4 @@
--- uses: clock value count place move
+-- uses: clock value count place body move
 -- Deletes finished jobs, the oldest of each stream first.
 -- Args: the letter of a status, age in seconds, limit, numbers of streams. Returns: how many.
 call('DEL', P .. 'nothing')

@@ -1,4 +1,4 @@
--- uses: clock value count place ring move
+-- uses: clock value count place ring body move
 -- Looks at a slice of the jobs, and puts those back that are missing where their value says they are.
 -- Args: how many at a time. Returns: 1 when all have been looked at, how many were put back.
 call('DEL', P .. 'nothing')
