@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -20,6 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Print why tests were skipped, always."""
     if "s" not in config.option.reportchars:
         config.option.reportchars += "s"
+    # Under nohup a hang-up is ignored, here and in whatever is started, and a supervisor would honour that.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_the_old_server_follows_when_it_is_back(new_redis_sentinel: NewSentinel)
             return bool(old.execute("GET", "a") == "1")
         return False
 
-    until(follows, timeout=60)
+    until(follows, timeout=60, every=0.5)  # asked every 20 ms, it is not told within a minute
 
 
 @pytest.mark.slow
