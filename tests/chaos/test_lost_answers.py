@@ -13,7 +13,7 @@ from tests.chaos.ledger import assert_consistent
 from tests.waiting import until
 from windlass import ConnectionLostError, Context, JobCancelled, LeaseLost, Status, Windlass
 from windlass.drivers.base import Turn, Worker
-from windlass.drivers.postgres import PostgresDriver
+from windlass.drivers.postgres import PostgresDriver, alone
 from windlass.job import NewJob
 from windlass.lifecycle import Settlement, succeed
 
@@ -52,8 +52,9 @@ def ends(driver: PostgresDriver, number: int) -> list[Settlement]:
 
 
 def test_an_enqueue_whose_answer_is_lost_raises_and_is_kept_whole(
-    apps: tuple[Windlass, Windlass], postgres_url: str, proxy: Proxy
+    apps: tuple[Windlass, Windlass], postgres_url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(alone, "BURST", -1.0)  # each rings, so that there is one statement to prepare
     app, _ = apps
 
     @app.task(name="t")
