@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from windlass import shield
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from windlass.job import NewJob, Record
 
 R = TypeVar("R")
 
@@ -161,3 +163,16 @@ class Group(Generic[R]):
                 self._write([ticket])
             return
         self.commits += 1
+
+
+def store_together(
+    group: Sequence[Ticket[Sequence[NewJob]]], store: Callable[[Sequence[NewJob]], Sequence[Record]]
+) -> None:
+    """Have the jobs of all tickets stored by one call of *store*, and give each ticket its own."""
+    records = store([job for ticket in group for job in ticket.request or ()])
+    place = 0
+    for ticket in group:
+        number = len(ticket.request or ())
+        ticket.result = records[place : place + number]
+        ticket.written = True
+        place += number

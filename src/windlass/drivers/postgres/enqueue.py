@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.drivers.group import Group, Ticket
+from windlass.drivers.group import Group, Ticket, store_together
 from windlass.drivers.postgres.alone import Alone, alone
 from windlass.drivers.postgres.insert import (
     JOB_COLUMNS,
@@ -57,13 +57,7 @@ class Enqueues(Group[Sequence["NewJob"]]):
 
     def commit(self, group: list[Ticket[Sequence[NewJob]]]) -> None:
         """Store the jobs of all tickets."""
-        records = self._write_now([job for ticket in group for job in ticket.request or ()])
-        place = 0
-        for ticket in group:
-            number = len(ticket.request or ())
-            ticket.result = records[place : place + number]
-            ticket.written = True
-            place += number
+        store_together(group, self._write_now)
 
     def common(self, error: Exception) -> Exception | None:
         """Say what hit all of a group: the store itself."""

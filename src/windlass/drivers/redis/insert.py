@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from windlass.drivers.group import Group, Ticket
+from windlass.drivers.group import Group, Ticket, store_together
 from windlass.drivers.redis import value
 from windlass.drivers.redis.table import spelt
 from windlass.errors import StoreError
@@ -48,24 +48,15 @@ class Enqueues(Group[Sequence[NewJob]]):
         for ticket in group:
             number = len(ticket.request or ())
             if batch and size + number > BULK:
-                self._together(batch)
+                store_together(batch, self._store)
                 batch, size = [], 0
             batch.append(ticket)
             size += number
-        self._together(batch)
+        store_together(batch, self._store)
 
     def common(self, error: Exception) -> Exception | None:
         """Say what hit all of a group: a script is carried out as a whole or not at all, so trying again is for others to say."""
         return error if isinstance(error, StoreError) else None
-
-    def _together(self, group: Sequence[Ticket[Sequence[NewJob]]]) -> None:
-        records = self._store([job for ticket in group for job in ticket.request or ()])
-        place = 0
-        for ticket in group:
-            number = len(ticket.request or ())
-            ticket.result = records[place : place + number]
-            ticket.written = True
-            place += number
 
     def _store(self, jobs: Sequence[NewJob]) -> list[Record]:
         if len(jobs) == 1 and jobs[0].delay <= 0 and value.is_plain(jobs[0]):
