@@ -19,6 +19,9 @@ The tree::
     │   ├── JobCancelledError       .job
     │   ├── LeaseLostError          .lease
     │   └── UniqueConflictError     .existing
+    ├── BatchError                  .batch_id
+    │   ├── BatchNotFoundError      (also LookupError)
+    │   └── BatchStateError         it has finished, so nothing can be added
     ├── StoreError
     │   ├── ConnectionLostError     .passing; the store cannot be reached or is locked (also ConnectionError)
     │   ├── StoreFullError          no room left; worth retrying once there is
@@ -150,6 +153,29 @@ class UniqueConflictError(JobError):
     def __init__(self, existing: Any) -> None:
         self.existing = existing
         super().__init__(f"job {existing.id} holds the same unique key", job_id=existing.id)
+
+
+class BatchError(WindlassError):
+    """Something about a batch."""
+
+    def __init__(self, message: str, *, batch_id: int) -> None:
+        self.batch_id = batch_id
+        super().__init__(message)
+
+
+class BatchNotFoundError(BatchError, LookupError):
+    """There is no such batch."""
+
+    def __init__(self, batch_id: int) -> None:
+        super().__init__(f"there is no batch {batch_id}", batch_id=batch_id)
+
+
+class BatchStateError(BatchError):
+    """Nothing can be added to a batch that has finished."""
+
+    def __init__(self, batch_id: int, *, missing: bool = False) -> None:
+        why = "there is none" if missing else "it has finished"
+        super().__init__(f"nothing can be added to batch {batch_id}: {why}", batch_id=batch_id)
 
 
 class StoreError(WindlassError):

@@ -89,6 +89,47 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
+class Hold(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A key that at most one job may have at a time."""
+
+    key: str
+    mask: int
+    """The statuses in which a job has it: bits of ``BIT``."""
+    window: float = 0.0
+    """Seconds from its creation for which a job has it, whatever its status."""
+    strict: bool = False
+    """An insert whose key is held raises ``UniqueConflictError``; else it returns the job that holds it."""
+
+
+class Gate(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a claim has to pass: so many at once, or so many in a time."""
+
+    key: str
+    """``limit:…`` or ``rate:…``; of ``limit:task:NAME``, ``limit:queue:NAME`` and the rates alike, all jobs."""
+    most: float
+    """How many may run at once, or may start in ``per`` seconds."""
+    per: float = 0.0
+    """Seconds; 0 = it limits how many run at once."""
+    burst: float = 0.0
+    """A rate's largest number of starts at one instant."""
+    weight: float = 1.0
+    """How many tokens of a rate one start takes."""
+
+
+class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a store itself must know to hold a job back: its keys and gates."""
+
+    holds: tuple[Hold, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+
+BIT = {status: 1 << place for place, status in enumerate(Status)}
+ALWAYS = (1 << len(Status)) - 1
+"""The mask of an idempotency key: held for as long as the job's row exists."""
+NAMED = "key:"
+"""What the hold of an idempotency key begins with."""
+
+
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job that is not stored yet. It holds no containers that could form a cycle, so the collector may skip it.
 
@@ -109,6 +150,17 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     batch_id: int | None = None
     tick: float | None = None
     idempotency_key: str | None = None
+    holds: tuple[Hold, ...] = ()
+    """Beside that of the idempotency key."""
+    gates: tuple[Gate, ...] = ()
+    terms: bytes | None = None
+    """JSON that only workers read (:class:`windlass.terms.Terms`)."""
+
+    def flow(self) -> Flow | None:
+        """Return its keys and gates; ``None``: nothing holds it back."""
+        if self.idempotency_key is not None:
+            return Flow((*self.holds, Hold(NAMED + self.idempotency_key, ALWAYS)), self.gates)
+        return Flow(self.holds, self.gates) if self.holds or self.gates else None
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -143,10 +195,18 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """The number of the live lease; 0 unless running."""
     cancel: bool = False
     """A running job that was asked to stop."""
+    flow: bytes | None = None
+    """Its keys and gates: a :class:`Flow` as JSON."""
+    terms: bytes | None = None
+    progress: bytes | None = None
+    """What its handler reported last; only ``get`` and ``find`` tell it."""
+    found: bool = False
+    """An insert returned it because it holds the new job's key; never stored."""
 
 
 def first_record(job: NewJob, job_id: int, now: float) -> Record:
     """Return the record of a job that is stored *now*: pending, or scheduled if it is for later."""
+    flow = job.flow() if job.holds or job.gates or job.idempotency_key is not None else None
     run_at = job.run_at if job.run_at is not None else now + job.delay
     if run_at > now:
         status = Status.SCHEDULED
@@ -155,8 +215,27 @@ def first_record(job: NewJob, job_id: int, now: float) -> Record:
     return Record(
         job_id, job.task, job.queue, status, job.priority, job.payload, 0, 0, 0, job.max_attempts, job.timeout, run_at, now,
         None, None, None, None, msgspec.json.encode(job.tags).decode() if job.tags else None, job.origin, job.meta,
-        job.batch_id, job.tick, job.idempotency_key,
+        job.batch_id, job.tick, job.idempotency_key, None, 0, False,
+        None if flow is None else msgspec.json.encode(flow), job.terms,
     )  # fmt: skip
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a handler says it is."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """From 0 to 1; ``None`` when the total is unknown."""
+        return None if not self.total else min(1.0, max(0.0, self.done / self.total))
+
+    def __str__(self) -> str:
+        """Return ``3/10 note``."""
+        whole = "" if self.total is None else f"/{self.total:g}"
+        return f"{self.done:g}{whole} {self.note}".rstrip()
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -325,9 +404,9 @@ class Job:
         return None if self._record.result is None else _decode(self._record.result)
 
     @property
-    def progress(self) -> None:
-        """Not reported by handlers yet: always ``None``."""
-        return
+    def progress(self) -> Progress | None:
+        """What its handler reported last, as it was when this view was read."""
+        return None if self._record.progress is None else _decode(self._record.progress, type=Progress)
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from windlass.errors import ConfigurationError, JobStateError
-from windlass.job import FINISHED, WAITING, Kind, Outcome, Record, Status
+from windlass.job import FINISHED, WAITING, Kind, NewJob, Outcome, Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +85,20 @@ MOVES: Mapping[Status | None, Mapping[Move, tuple[Status | None, ...]]] = {
 del S
 
 
+class Update(msgspec.Struct, frozen=True, kw_only=True):
+    """What a waiting job takes over from a newer one: nothing else of it changes."""
+
+    payload: bytes
+    max_attempts: int | None
+    timeout: float | None
+    meta: bytes | None
+    terms: bytes | None
+
+
+SUPERSEDED = b'{"type":"Superseded","message":"superseded by #%d","kind":"discard"}'
+"""The error of a job whose unique key another had taken when it was to wait again."""
+
+
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """One guarded write: what a job becomes. Drivers write these values and compute none."""
 
@@ -106,6 +120,10 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """Tries added to ``max_attempts``."""
     request: bool = False
     """A running job is only asked to stop: its lease stays."""
+    keep: bool = True
+    """False: the job is counted as ended, and goes with its history in the same step."""
+    update: Update | None = None
+    """A waiting job takes these over from a newer one that its key kept out."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -115,6 +133,8 @@ class Settlement(msgspec.Struct, frozen=True):
     transition: Transition
     finished_at: float
     """By the store's clock as the worker knows it."""
+    then: tuple[NewJob, ...] = ()
+    """Jobs that are enqueued in the same step, if the settlement is applied."""
 
 
 def diagram() -> str:
@@ -139,7 +159,7 @@ def _refuse(record: Record, move: Move, hint: str = "") -> JobStateError:
 # ---------------------------------------------------------------------------------------- the end of an attempt
 
 
-def succeed(record: Record, result: bytes | None = None) -> Transition:
+def succeed(record: Record, result: bytes | None = None, *, keep: bool = True) -> Transition:
     """The handler returned."""
     return Transition(
         move=Move.SUCCEED,
@@ -149,6 +169,7 @@ def succeed(record: Record, result: bytes | None = None) -> Transition:
         crashes=record.crashes,
         outcome=Outcome.COMPLETED,
         result=result,
+        keep=keep,
     )
 
 
@@ -244,6 +265,41 @@ def lose(record: Record, error: bytes, *, max_crashes: int) -> Transition:
         outcome=Outcome.LOST,
         error=error,
     )
+
+
+def superseded(transition: Transition, rival: int) -> Transition:
+    """The job was to wait again, but another has taken its unique key meanwhile: the later one is cancelled."""
+    return msgspec.structs.replace(
+        transition,
+        move=Move.CANCEL,
+        status=Status.CANCELLED,
+        run_at=None,
+        keep_place=False,
+        error=SUPERSEDED % rival,
+    )
+
+
+def due(record: Record) -> Transition:
+    """Its time has come."""
+    return Transition(
+        move=Move.DUE,
+        status=Status.PENDING,
+        attempt=record.attempt,
+        failures=record.failures,
+        crashes=record.crashes,
+    )
+
+
+def replace(record: Record, new: Record, *, now: float) -> Transition:
+    """A waiting job takes over what a newer one brings that its key has kept out: payload, options and time.
+
+    Raises:
+        JobStateError: it is running or finished.
+    """
+    update = Update(
+        payload=new.payload, max_attempts=new.max_attempts, timeout=new.timeout, meta=new.meta, terms=new.terms
+    )
+    return msgspec.structs.replace(reschedule(record, new.run_at, now=now), update=update)
 
 
 # ---------------------------------------------------------------------------------------- by hand

@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 
-from windlass.job import Record, Status
+from windlass.job import Gate, NewJob, Record, Status
 from windlass.lifecycle import Settlement, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
     from contextlib import AbstractContextManager
-
-    from windlass.job import NewJob
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +42,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """``enqueue_many`` is all or nothing."""
     one_machine: bool
     """All users of the store are on one machine, so that a vanished process can be seen at once."""
+
+
+class Take(msgspec.Struct, frozen=True):
+    """One part of a worker's demand: so many jobs of these queues, at most."""
+
+    queues: tuple[str, ...] | None
+    """``None`` = from all."""
+    limit: int
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +68,16 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """A claim with so many crashes comes unstarted, whatever ``start`` says: it will have to run alone."""
     queues: tuple[str, ...] | None = None
     """Take from these queues only; ``None`` = from all."""
+    takes: tuple[Take, ...] = ()
+    """Instead of ``queues``: take in this order, ``limit`` in all."""
     tasks: tuple[str, ...] = ()
     """The names this worker can run; nothing else is claimed."""
     deadline: float | None = None
     """Seconds after which a claim made by hand expires; ``None`` = it lives as long as its worker's heartbeat."""
+
+    def parts(self) -> tuple[Take, ...]:
+        """Return the demand in the order in which it is met."""
+        return self.takes or (Take(self.queues, self.limit),)
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -88,9 +100,13 @@ class Turned(msgspec.Struct, frozen=True, kw_only=True):
     """``(job id, lease)`` of settlements and starts whose lease was not live."""
     signals: list[Signal]
     due: float | None
-    """When the next scheduled or retrying job becomes due."""
+    """When the next scheduled or retrying job becomes due, or the next rate has a token for somebody who waits."""
     known: bool = True
     """False: this worker was declared lost; it claimed nothing and must come back under a new id."""
+    ripe: Sequence[int] = ()
+    """Batches about which something is to be decided: all members have ended, or one has died."""
+    heard: bool = False
+    """Somebody listens to what is published."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +136,86 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """Where to ring it, in the driver's own spelling."""
     note: str = ""
     """What it wants to tell operators: stuck jobs, for instance."""
+
+
+class Passage(msgspec.Struct, frozen=True, kw_only=True):
+    """A gate as the store knows it."""
+
+    gate: Gate
+    pinned: bool
+    """Set by hand: what the jobs bring themselves does not change it."""
+    used: int
+    """How many run; of a rate always 0."""
+    blocked: int
+    """How many jobs wait before it, out of the claims' way."""
+    free_at: float | None
+    """When a rate has its next token; in the past = it has one now. ``None`` for a limit."""
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a running handler has told about itself since the last time."""
+
+    job_id: int
+    lease: int
+    progress: bytes | None
+    """The newest; ``None`` = nothing new."""
+    lines: tuple[tuple[float, str], ...] = ()
+    """Lines for the job's own log, each with its instant."""
+
+
+class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that has no id yet."""
+
+    name: str
+    origin: str | None = None
+    meta: bytes | None = None
+    parent: int | None = None
+    """The batch that waits for this one too."""
+    callbacks: bytes | None = None
+    """JSON that only :mod:`windlass.batch` reads."""
+
+
+class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch as the drivers know it. Members that have ended stay counted, also when they are purged or deleted."""
+
+    id: int
+    name: str
+    origin: str | None
+    meta: bytes | None
+    parent: int | None
+    callbacks: bytes | None
+    created_at: float
+    open: bool = True
+    """Members may be added from outside."""
+    total: int = 0
+    """Members, nested batches not among them."""
+    completed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    children: int = 0
+    """Nested batches that have not finished."""
+    fired: tuple[str, ...] = ()
+    """The callbacks that are enqueued."""
+    finished_at: float | None = None
+
+    @property
+    def left(self) -> int:
+        """Members that have not ended."""
+        return self.total - self.completed - self.dead - self.cancelled
+
+
+class BatchMove(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch becomes; drivers write it in one step."""
+
+    open: bool
+    fired: tuple[str, ...] = ()
+    finished_at: float | None = None
+    jobs: tuple[NewJob, ...] = ()
+    """Callbacks to enqueue."""
+    release_parent: bool = False
+    """The parent has one nested batch less to wait for."""
+    delete: bool = False
+    """The batch goes; its members stay, without it."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +277,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str = ""
 
 
+LINES = 1000
+"""Lines of its own log that are kept of a job."""
+
 Statement: TypeAlias = "tuple[str, Sequence[Any]]"
 """One SQL statement and its parameters."""
 
@@ -192,6 +291,20 @@ AsyncExecute: TypeAlias = "Callable[[str, Sequence[Any]], Awaitable[list[Any]]]"
 Decide: TypeAlias = "Callable[[Record, float], Transition]"
 """A pure rule: the record and the store's time in, what it becomes out; raises ``JobError`` to refuse.
 It may be called more than once for one job."""
+
+
+DecideBatch: TypeAlias = "Callable[[BatchRecord, float], BatchMove | None]"
+"""A pure rule for a batch; ``None`` = nothing is to be done. It may be called more than once."""
+
+
+class Subscription(Protocol):
+    """One listener to what all processes publish."""
+
+    def get(self, timeout: float) -> list[bytes]:
+        """Return what was published since the last time; waits for it at most *timeout* seconds."""
+
+    def close(self) -> None:
+        """Stop listening."""
 
 
 class Bell(Protocol):
@@ -255,7 +368,14 @@ class Driver(Protocol):
     # ------------------------------------------------------------------ the hot path
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
-        """Store new jobs and return them in order; where ``atomic_bulk``, all or none."""
+        """Store new jobs and return them in order; where ``atomic_bulk``, all or none.
+
+        A job whose key is held is not stored; instead of it, its place has the job that holds the key, with ``found``.
+
+        Raises:
+            UniqueConflictError: the key is held, and the hold is strict; nothing was stored.
+            BatchStateError: its batch has finished, or is not there; nothing was stored.
+        """
 
     def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
         """Yield the statements of an insert, to be run on a connection that belongs to the caller.
@@ -299,6 +419,67 @@ class Driver(Protocol):
 
     def extend(self, record: Record, seconds: float) -> bool:
         """Move the deadline of a claim made by hand to *seconds* from now. False: its lease is not live."""
+
+    # ------------------------------------------------------------------ gates
+
+    def set_gate(self, gate: Gate, *, pinned: bool) -> None:
+        """Make or change a gate, effective at the next claim.
+
+        One that is not pinned does not change a pinned one. ``limit:queue:…``, ``limit:task:…``, ``rate:queue:…`` and
+        ``rate:task:…`` are passed by every job of that queue or task; others only by jobs that bring them.
+        """
+
+    def drop_gate(self, key: str) -> bool:
+        """Forget what was set: a gate that jobs bring is as they bring it again. False: there is none."""
+
+    def passages(self, keys: Collection[str] | None = None) -> list[Passage]:
+        """Return the gates that are known, by key: all at most 1000, or those of *keys*."""
+
+    def holders(self, key: str, limit: int) -> list[int]:
+        """Return jobs that run behind a limit, by id."""
+
+    def blocked_by(self, job_id: int) -> str | None:
+        """Return the key of the gate that a pending job waits before, out of the claims' way."""
+
+    def holder(self, key: str) -> Record | None:
+        """Return the job that has a unique key now."""
+
+    # ------------------------------------------------------------------ batches
+
+    def open_batch(self, batch: NewBatch) -> BatchRecord:
+        """Store a new batch; its parent, which must not have finished, waits for it too.
+
+        Raises:
+            BatchStateError: the parent has finished, or is not there.
+        """
+
+    def change_batch(self, batch_id: int, decide: DecideBatch) -> BatchRecord | None:
+        """Ask *decide* about a batch and write its answer with the jobs it brings, in one step.
+
+        Returns the batch as it is after that; ``None``: there is none.
+        """
+
+    def batches(
+        self, ids: Collection[int] | None = None, *, limit: int = 50, before: int | None = None
+    ) -> list[BatchRecord]:
+        """Return these batches, or the newest first, with id below *before*."""
+
+    def ripe(self, limit: int) -> list[int]:
+        """Return batches about which something is to be decided, and nobody has yet."""
+
+    # ------------------------------------------------------------------ what handlers tell
+
+    def note(self, notes: Sequence[Note]) -> list[tuple[int, int]]:
+        """Keep progress and log lines; return the ``(job id, lease)`` whose lease is not live: nothing is kept of them."""
+
+    def lines(self, job_id: int, after: int = 0) -> list[tuple[int, float, str]]:
+        """Return ``(number, instant, text)`` of a job's log after line number *after*; the last ``LINES`` are kept."""
+
+    def publish(self, messages: Sequence[bytes]) -> None:
+        """Hand messages to all who listen now, in this and other processes; nobody later gets them."""
+
+    def subscribe(self) -> Subscription:
+        """Listen to what is published; ``Turned.heard`` says it within a second, and for as long as it is not closed."""
 
     # ------------------------------------------------------------------ workers
 

@@ -15,15 +15,17 @@ import msgspec
 from windlass.drivers.apart import Apart
 from windlass.drivers.base import Capabilities, Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
 from windlass.drivers.memory.bell import MemoryBell
+from windlass.drivers.memory.hearing import Listeners, MemorySubscription
 from windlass.drivers.memory.reads import expected, matches, source
 from windlass.drivers.memory.store import Store
 from windlass.errors import ClosedError
+from windlass.job import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from windlass.drivers.base import Decide, Signal
-    from windlass.job import NewJob, Record, Status
+    from windlass.drivers.base import BatchRecord, Decide, DecideBatch, NewBatch, Note, Passage, Signal
+    from windlass.job import Gate, NewJob, Record, Status
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ class MemoryDriver(Apart):
         self._workers: dict[str, Worker] = {}
         self._bells: list[MemoryBell] = []
         self._closed = False
+        self._listeners = Listeners()
 
     # ------------------------------------------------------------------ life
 
@@ -107,12 +110,21 @@ class MemoryDriver(Apart):
             refused = store.settle(turn.settlements, now)
             if turn.starting:
                 refused += store.start(turn.starting, now)
-            due = store.promote(now)
+            store.promote(now)
             worker = self._workers.get(turn.worker)
             known = worker is None or worker.status != "lost"
             claims = store.claim(turn, now) if known and turn.limit > 0 else []
             signals: list[Signal] = store.mail.pop(turn.worker, []) if store.mail else []
-            return Turned(now=now, claims=claims, refused=refused, signals=signals, due=due, known=known)
+            return Turned(
+                now=now,
+                claims=claims,
+                refused=refused,
+                signals=signals,
+                due=store.due(),
+                known=known,
+                ripe=list(store.batches.ripe),
+                heard=bool(self._listeners),
+            )
 
         return self._write(take_turn)
 
@@ -127,6 +139,102 @@ class MemoryDriver(Apart):
             return True
 
         return self._write(write)
+
+    # ------------------------------------------------------------------ gates
+
+    def set_gate(self, gate: Gate, *, pinned: bool) -> None:
+        """Make or change a gate."""
+
+        def write(store: Store, now: float) -> None:
+            store.gates.set(gate, now, store.running.values(), pinned=pinned)
+            store.wake = True
+
+        self._write(write)
+
+    def drop_gate(self, key: str) -> bool:
+        """Forget what was set."""
+
+        def write(store: Store, now: float) -> bool:
+            store.wake = True
+            return store.gates.drop(key, now)
+
+        return self._write(write)
+
+    def passages(self, keys: Collection[str] | None = None) -> list[Passage]:
+        """Return the gates that are known."""
+        return self._write(lambda store, _: store.gates.passages(keys))
+
+    def holders(self, key: str, limit: int) -> list[int]:
+        """Return who runs behind a limit."""
+        return self._write(lambda store, _: store.gates.holders(key)[:limit])
+
+    def blocked_by(self, job_id: int) -> str | None:
+        """Return the gate that a pending job waits before."""
+
+        def read(store: Store, _: float) -> str | None:
+            entry = store.jobs.get(job_id)
+            return None if entry is None else entry.blocked
+
+        return self._write(read)
+
+    def holder(self, key: str) -> Record | None:
+        """Return the job that has a unique key now."""
+
+        def read(store: Store, now: float) -> Record | None:
+            entry = store.holds.holder(key, now)
+            return None if entry is None else entry.record()
+
+        return self._write(read)
+
+    # ------------------------------------------------------------------ batches
+
+    def open_batch(self, batch: NewBatch) -> BatchRecord:
+        """Store a new batch."""
+        return self._write(lambda store, now: store.batches.open(batch, now))
+
+    def change_batch(self, batch_id: int, decide: DecideBatch) -> BatchRecord | None:
+        """Ask *decide* about a batch and write its answer."""
+
+        def write(store: Store, now: float) -> BatchRecord | None:
+            batch, jobs = store.batches.change(batch_id, decide, now)
+            if jobs:
+                store.insert(jobs, now)
+            return batch
+
+        return self._write(write)
+
+    def batches(
+        self, ids: Collection[int] | None = None, *, limit: int = 50, before: int | None = None
+    ) -> list[BatchRecord]:
+        """Return these batches, or the newest first."""
+        return self._write(lambda store, _: store.batches.find(ids, limit, before))
+
+    def ripe(self, limit: int) -> list[int]:
+        """Return batches about which something is to be decided."""
+        return self._write(lambda store, _: list(store.batches.ripe)[:limit])
+
+    # ------------------------------------------------------------------ what handlers tell
+
+    def note(self, notes: Sequence[Note]) -> list[tuple[int, int]]:
+        """Keep progress and log lines of those whose lease is live."""
+        return self._write(lambda store, _: store.note(notes))
+
+    def lines(self, job_id: int, after: int = 0) -> list[tuple[int, float, str]]:
+        """Return a job's log after a line."""
+
+        def read(store: Store, _: float) -> list[tuple[int, float, str]]:
+            entry = store.jobs.get(job_id)
+            return [line for line in (entry.lines or ()) if line[0] > after] if entry is not None else []
+
+        return self._write(read)
+
+    def publish(self, messages: Sequence[bytes]) -> None:
+        """Hand messages to all who listen now."""
+        self._listeners.publish(messages)
+
+    def subscribe(self) -> MemorySubscription:
+        """Listen to what is published."""
+        return self._listeners.add()
 
     # ------------------------------------------------------------------ workers
 
@@ -248,13 +356,8 @@ class MemoryDriver(Apart):
         return self._write(read)
 
     def by_key(self, key: str) -> Record | None:
-        """Return the newest job with this idempotency key."""
-
-        def read(store: Store, _: float) -> Record | None:
-            ids = store.keys.get(key)
-            return store.jobs[ids[-1]].record() if ids else None
-
-        return self._write(read)
+        """Return the job with this idempotency key."""
+        return self.holder(NAMED + key)
 
     def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
         """Return matching jobs, newest first."""

@@ -7,7 +7,7 @@ from heapq import heapify, heappop
 import msgspec
 
 from windlass.drivers.base import PastAttempt
-from windlass.job import FINISHED, NewJob, Record, Status
+from windlass.job import FINISHED, Hold, NewJob, Record, Status
 from windlass.lifecycle import TOTALS
 
 STALE = 1000
@@ -32,7 +32,7 @@ class Line:
         heap = self.heap
         while heap:
             seq, _, entry = heap[0]
-            if entry.seq == seq and entry.status is Status.PENDING:
+            if entry.seq == seq and entry.status is Status.PENDING and entry.blocked is None:
                 return entry
             heappop(heap)
             self.stale -= 1
@@ -45,7 +45,10 @@ class Line:
             self.heap = [
                 item
                 for item in self.heap
-                if item[2] is not gone and item[2].seq == item[0] and item[2].status is Status.PENDING
+                if item[2] is not gone
+                and item[2].seq == item[0]
+                and item[2].status is Status.PENDING
+                and item[2].blocked is None
             ]
             heapify(self.heap)
             self.stale = 0
@@ -97,6 +100,14 @@ class Entry(msgspec.Struct, eq=False):
     """When the leased attempt reached its handler; ``None`` while it is only prefetched."""
     deadline: float | None = None
     cancel: bool = False
+    holds: tuple[Hold, ...] = ()
+    flow: bytes | None = None
+    blocked: str | None = None
+    """The gate that it waits before, out of its line."""
+    slots: tuple[str, ...] = ()
+    """The limits that it has passed."""
+    progress: bytes | None = None
+    lines: list[tuple[int, float, str]] | None = None
 
     def record(self) -> Record:
         """Return the job as it is now."""
@@ -129,4 +140,7 @@ class Entry(msgspec.Struct, eq=False):
             self.holder if running else self.worker,
             self.lease,
             self.cancel,
+            self.flow,
+            new.terms,
+            self.progress,
         )

@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from windlass.drivers.base import Changed, PastAttempt, Signal
+from windlass.drivers.base import LINES, Changed, PastAttempt, Signal
+from windlass.drivers.memory.batches import Batches
 from windlass.drivers.memory.entry import STALE, Entry, Line, Stream
-from windlass.errors import JobError
-from windlass.job import Record, Status
-from windlass.lifecycle import totals
+from windlass.drivers.memory.gates import Gates
+from windlass.drivers.memory.holds import Holds
+from windlass.errors import JobError, UniqueConflictError
+from windlass.job import Flow, Record, Status
+from windlass.lifecycle import Move, superseded, totals
+from windlass.lifecycle import due as due_
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from windlass.drivers.base import Decide, Turn
+    from windlass.drivers.base import Decide, Note, Turn
     from windlass.job import NewJob
-    from windlass.lifecycle import Settlement, Transition
+    from windlass.lifecycle import Settlement, Transition, Update
 
 PROMOTE = 1000
 """Due jobs made available in one turn at most, so that a turn stays short."""
@@ -45,10 +49,12 @@ class Store:
         self.running: dict[int, Entry] = {}
         self.streams: dict[tuple[str, str], Stream] = {}
         self.by_task: dict[str, list[Stream]] = {}
-        self.keys: dict[str, list[int]] = {}
         self.paused: set[tuple[str, str]] = set()
         self.mail: dict[str, list[Signal]] = {}
         self.pulse: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
+        self.holds = Holds()
+        self.gates = Gates()
+        self.batches = Batches()
         self.wake = False
         """Whether work or signals have appeared since the driver last rang."""
         self._timers: list[tuple[float, int, Entry]] = []
@@ -59,9 +65,18 @@ class Store:
 
     def insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:
         """Store new jobs; everything that could fail comes before the first write."""
+        self.holds.check(jobs, now)
+        self.batches.check(jobs)
+        return self._insert(jobs, now)
+
+    def _insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:
         tags = [_encode(job.tags).decode() if job.tags else None for job in jobs]
         records = []
         for job, tag in zip(jobs, tags, strict=True):
+            flow = job.flow()
+            if flow is not None and (rival := self._rival(flow, now)) is not None:
+                records.append(msgspec.structs.replace(rival.record(), found=True))
+                continue
             run_at = job.run_at if job.run_at is not None else now + job.delay
             stream = self.streams.get((job.queue, job.task)) or self._stream(job.queue, job.task)
             self._job += 1
@@ -72,15 +87,21 @@ class Store:
                 self._seq += 1
                 entry = Entry(self._job, job, stream, _PENDING, now, now, job.max_attempts, tag, self._seq)
                 self._queue(entry)
+            if flow is not None:
+                entry.flow, entry.holds = _encode(flow), flow.holds
+                self.holds.move(entry, None, entry.status, now)
             self.jobs[entry.id] = entry
+            self.batches.move(job.batch_id, None, entry.status)
             stream.counts[entry.status] += 1
             stream.totals["enqueued"] += 1
-            if job.idempotency_key is not None:
-                self.keys.setdefault(job.idempotency_key, []).append(entry.id)
             records.append(entry.record())
         # A job that becomes due later must wake sleepers too: they sleep until the next due time that they know.
         self.wake = True
         return records
+
+    def _rival(self, flow: Flow, now: float) -> Entry | None:
+        """Return a job that has a key of a new one; ``by hand`` or not, the new one is not stored."""
+        return next((rival for hold in flow.holds if (rival := self.holds.holder(hold.key, now)) is not None), None)
 
     def _stream(self, queue: str, task: str) -> Stream:
         stream = self.streams[queue, task] = Stream(queue, task)
@@ -107,6 +128,8 @@ class Store:
                 continue
             if entry.lease_started is None:
                 entry.lease_started = record.started_at  # its start mark was lost on the way
+            if settlement.then:
+                self._insert(settlement.then, now)
             self._move(entry, settlement.transition, finished_at=settlement.finished_at, now=now)
         return refused
 
@@ -122,11 +145,21 @@ class Store:
                 entry.attempt += 1
         return refused
 
-    def promote(self, now: float) -> float | None:
-        """Make due jobs available, at most ``PROMOTE``; return when the next one is due."""
+    def promote(self, now: float) -> None:
+        """Make due jobs available, at most ``PROMOTE``, and let back whoever a gate has room for."""
         promoted = 0
         while (due := self.next_due()) is not None and due <= now and promoted < PROMOTE:
-            entry = heappop(self._timers)[2]
+            entry = self._timers[0][2]
+            promoted += 1
+            self.wake = True
+            if entry.holds:
+                record = entry.record()
+                transition = self._let(entry, record, due_(record), now)
+                if transition.status is not _PENDING:
+                    self._move(entry, transition, finished_at=now, now=now)
+                    continue
+                self.holds.move(entry, entry.status, _PENDING, now)
+            heappop(self._timers)
             counts = entry.stream.counts
             counts[entry.status] -= 1
             counts[_PENDING] += 1
@@ -134,9 +167,11 @@ class Store:
             self._seq += 1
             entry.seq = self._seq
             self._queue(entry)
-            promoted += 1
-            self.wake = True
-        return due
+        self.gates.admit(now, self._queue)
+
+    def due(self) -> float | None:
+        """Return when a turn has something to do though nothing happens: a timer, or a rate's next token."""
+        return min((at for at in (self.next_due(), self.gates.next_look()) if at is not None), default=None)
 
     def next_due(self) -> float | None:
         """Return when the first timer is due; drop the stale ones before it."""
@@ -150,37 +185,62 @@ class Store:
         return None
 
     def claim(self, turn: Turn, now: float) -> list[Record]:
-        """Lease the best pending jobs; merges the heads of the lines that this worker may take from."""
-        heads = self._heads(turn)
+        """Lease the best pending jobs, part by part of the demand."""
+        claims: list[Record] = []
+        for part in turn.parts():
+            self._claim_part(turn, part.queues, min(turn.limit, len(claims) + part.limit), claims, now)
+        return claims
+
+    def _claim_part(
+        self, turn: Turn, queues: tuple[str, ...] | None, limit: int, claims: list[Record], now: float
+    ) -> None:
+        """Merge the heads of the lines that this worker may take from."""
+        heads = self._heads(turn, queues)
         heapify(heads)
         deadline = None if turn.deadline is None else now + turn.deadline
-        claims: list[Record] = []
-        while heads and len(claims) < turn.limit:
+        while heads and len(claims) < limit:
             _, _, entry, line, stream = heads[0]
+            wide = self.gates.wide(stream.queue, stream.task)
+            shut = next((barrier for barrier in wide if not barrier.room(now)), None)
+            if shut is not None:  # the whole stream is passed over, as if it were paused
+                self.gates.pass_over(shut, now)
+                heappop(heads)
+                continue
             heappop(line.heap)
-            self._lease += 1
-            entry.lease = self._lease
-            entry.holder = turn.worker
-            entry.deadline = deadline
-            if len(claims) < turn.start and entry.crashes < turn.cautious:
-                entry.lease_started = now
-                entry.attempt += 1
-            entry.status = _RUNNING
-            self.running[entry.id] = entry
-            stream.counts[_PENDING] -= 1
-            stream.counts[_RUNNING] += 1
-            claims.append(entry.record())
+            own = self.gates.own(entry) if entry.new.gates else []
+            shut = next((barrier for barrier in own if not barrier.room(now)), None)
+            if shut is not None:
+                self.gates.block(entry, shut, now)
+            else:
+                if wide or own:
+                    self.gates.enter(entry, [*wide, *own], now)
+                claims.append(self._lease_to(entry, turn, deadline, now, started=len(claims) < turn.start))
             following = line.head()
             if following is not None:
                 heapreplace(heads, (-line.priority, following.seq, following, line, stream))
             else:
                 heappop(heads)
                 del stream.lines[line.priority]
-        return claims
 
-    def _heads(self, turn: Turn) -> list[tuple[int, int, Entry, Line, Stream]]:
+    def _lease_to(self, entry: Entry, turn: Turn, deadline: float | None, now: float, *, started: bool) -> Record:
+        self._lease += 1
+        entry.lease = self._lease
+        entry.holder = turn.worker
+        entry.deadline = deadline
+        if started and entry.crashes < turn.cautious:
+            entry.lease_started = now
+            entry.attempt += 1
+        entry.status = _RUNNING
+        self.running[entry.id] = entry
+        if entry.holds:
+            self.holds.move(entry, _PENDING, _RUNNING, now)
+        entry.stream.counts[_PENDING] -= 1
+        entry.stream.counts[_RUNNING] += 1
+        return entry.record()
+
+    def _heads(self, turn: Turn, queues: tuple[str, ...] | None) -> list[tuple[int, int, Entry, Line, Stream]]:
         """Return the first job of every line that *turn* may take from; ``seq`` is unique, so order ends there."""
-        queues, paused = turn.queues, self.paused
+        paused = self.paused
         heads = []
         for task in dict.fromkeys(turn.tasks):
             if paused and ("task", task) in paused:
@@ -214,6 +274,12 @@ class Store:
             except JobError as error:
                 changed.append(Changed(job_id, record, None, error))
                 continue
+            rival = self.holds.rival(entry, record.status, transition.status, now)
+            if rival is not None and transition.move is Move.LOSE:  # nobody is there who could be told
+                transition = superseded(transition, rival.id)
+            elif rival is not None:
+                changed.append(Changed(job_id, record, None, UniqueConflictError(rival.record())))
+                continue
             self._apply(entry, record, transition, now)
             changed.append(Changed(job_id, record, transition))
         return changed
@@ -229,15 +295,45 @@ class Store:
             self._signal(record, cancel=False)
         if transition.status is None:
             self._leave(entry)
-            self._forget(entry)
+            self._forget(entry, now)
             return
+        if transition.update is not None:
+            self._update(entry, transition.update)
         if transition.extra_attempts:
             most = record.max_attempts
             entry.max_attempts = record.failures + 1 if most is None else most + transition.extra_attempts
         self._move(entry, transition, finished_at=now, now=now)
 
+    @staticmethod
+    def _update(entry: Entry, update: Update) -> None:
+        entry.new = msgspec.structs.replace(
+            entry.new, payload=update.payload, timeout=update.timeout, meta=update.meta, terms=update.terms
+        )
+        entry.max_attempts = update.max_attempts
+
+    def _let(self, entry: Entry, record: Record, transition: Transition, now: float) -> Transition:
+        """Return what the job becomes: cancelled, if another has the key that it would have to take."""
+        rival = self.holds.rival(entry, record.status, transition.status, now)
+        return transition if rival is None else superseded(transition, rival.id)
+
     def _signal(self, record: Record, *, cancel: bool) -> None:
         self.mail.setdefault(record.worker or "", []).append(Signal(record.id, record.lease, cancel))
+
+    def note(self, notes: Sequence[Note]) -> list[tuple[int, int]]:
+        """Keep progress and log lines; return those whose lease is not live."""
+        refused = []
+        for note in notes:
+            entry = self.running.get(note.job_id)
+            if entry is None or entry.lease != note.lease:
+                refused.append((note.job_id, note.lease))
+                continue
+            if note.progress is not None:
+                entry.progress = note.progress
+            lines = entry.lines or []
+            number = lines[-1][0] if lines else 0
+            lines += [(number + place, at, text) for place, (at, text) in enumerate(note.lines, 1)]
+            entry.lines = lines[-LINES:]
+        return refused
 
     def purge(self, older_than: Mapping[Status, float], limit: int, queue: str | None, now: float) -> int:
         """Delete finished jobs, the oldest of each stream first."""
@@ -251,7 +347,7 @@ class Store:
                     finished_at, job_id = heappop(ended)
                     entry = self.jobs.get(job_id)
                     if entry is not None and entry.status is status and entry.finished_at == finished_at:
-                        self._forget(entry)
+                        self._forget(entry, now)
                         deleted += 1
         return deleted
 
@@ -259,10 +355,15 @@ class Store:
 
     def _move(self, entry: Entry, transition: Transition, *, finished_at: float, now: float) -> None:
         """Take a job out of its place and put it where *transition* says."""
+        if entry.holds:
+            transition = self._let(entry, entry.record(), transition, now)
+            self.holds.move(entry, entry.status, transition.status, now)
         stream, before, status = entry.stream, entry.status, transition.status
         assert status is not None
         if before is _RUNNING:
             self._end_lease(entry, transition, finished_at)
+            if entry.slots and self.gates.leave(entry, now):
+                self.wake = True
         elif before is _PENDING and status is _PENDING and transition.keep_place:
             return  # it stands there already
         else:
@@ -289,10 +390,14 @@ class Store:
             entry.finished_at = finished_at
             entry.result = transition.result
             heappush(stream.ended[status], (finished_at, entry.id))
+        if entry.new.batch_id is not None:
+            self.batches.move(entry.new.batch_id, before, status)
         counts = stream.counts
         counts[before] -= 1
         counts[status] += 1
         self._count(stream, transition, now)
+        if not transition.keep:
+            self._forget(entry, now)
 
     def _end_lease(self, entry: Entry, transition: Transition, finished_at: float) -> None:
         del self.running[entry.id]
@@ -312,7 +417,9 @@ class Store:
     def _leave(self, entry: Entry) -> None:
         """Give up the place of a job that is not running; the heap it stood in is rebuilt when most of it is stale."""
         status, stream = entry.status, entry.stream
-        if status is _PENDING:
+        if entry.blocked is not None:
+            self.gates.unblock(entry)
+        elif status is _PENDING:
             stream.lines[entry.new.priority].leave(entry)
         elif status is _SCHEDULED or status is _RETRYING:
             self._timers_stale += 1
@@ -344,14 +451,12 @@ class Store:
             elif name == "failed":
                 self.pulse[int(now), stream.queue][1] += 1
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: Entry, now: float) -> None:
         """Drop a job and its history; whatever still points at it is stale by its status."""
+        if entry.holds:
+            self.holds.move(entry, entry.status, None, now)
+        self.batches.move(entry.new.batch_id, entry.status, None)
         entry.stream.counts[entry.status] -= 1
         del self.jobs[entry.id]
-        key = entry.new.idempotency_key
-        if key is not None:
-            self.keys[key].remove(entry.id)
-            if not self.keys[key]:
-                del self.keys[key]
         entry.status = Status.CANCELLED
         entry.seq = 0

@@ -18,21 +18,40 @@ meet at barriers. ``second``, ``reopen`` and ``foreign_connection`` are hooks fo
 
 import pytest
 
-_PARTS = ("bench", "claiming", "inserting", "managing", "reading", "settling", "sharing", "working")
+_PARTS = (
+    "batching",
+    "bench",
+    "claiming",
+    "holding",
+    "inserting",
+    "limiting",
+    "managing",
+    "reading",
+    "settling",
+    "sharing",
+    "telling",
+    "working",
+)
 # So that a broken promise shows its values; must come before the import of what is to be rewritten.
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
+from windlass.testing.conformance.batching import Batching  # noqa: E402
 from windlass.testing.conformance.bench import Bench  # noqa: E402
 from windlass.testing.conformance.claiming import Claiming  # noqa: E402
+from windlass.testing.conformance.holding import Holding  # noqa: E402
 from windlass.testing.conformance.inserting import Inserting  # noqa: E402
+from windlass.testing.conformance.limiting import Limiting  # noqa: E402
 from windlass.testing.conformance.managing import Managing  # noqa: E402
 from windlass.testing.conformance.reading import Reading  # noqa: E402
 from windlass.testing.conformance.settling import Settling  # noqa: E402
 from windlass.testing.conformance.sharing import Sharing  # noqa: E402
+from windlass.testing.conformance.telling import Telling  # noqa: E402
 from windlass.testing.conformance.working import Working  # noqa: E402
 
 
-class DriverConformance(Inserting, Claiming, Settling, Managing, Working, Reading, Sharing, Bench):
+class DriverConformance(
+    Inserting, Claiming, Settling, Managing, Working, Reading, Holding, Limiting, Batching, Telling, Sharing, Bench
+):
     """All promises; override the ``driver`` fixture, and the hooks where the store allows."""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from windlass.drivers.base import NewBatch
 from windlass.job import Status
 from windlass.testing.conformance.bench import EVERYTHING, assert_counted, delete, job, put, stored, take, totals
 
@@ -64,6 +65,7 @@ class Inserting:
 
     def test_every_field_comes_back(self, driver: Driver) -> None:
         """What is stored is what was given, and what insert returned is what is stored."""
+        batch_id = driver.open_batch(NewBatch(name="b")).id
         record = put(
             driver,
             "mail",
@@ -75,7 +77,7 @@ class Inserting:
             tags=("grün", "b c"),
             origin="the admin's page",
             meta=b'{"trace":"1-2"}',
-            batch_id=12,
+            batch_id=batch_id,
             tick=1234.5,
             idempotency_key="order/5",
         )
@@ -84,7 +86,7 @@ class Inserting:
         assert record.payload == '{"straße": "Ünïcödé 🛠 \\u0000"}'.encode()
         assert (record.max_attempts, record.timeout, record.origin) == (7, 0.0, "the admin's page")
         assert record.tags == '["grün","b c"]'
-        assert (record.meta, record.batch_id, record.tick) == (b'{"trace":"1-2"}', 12, 1234.5)
+        assert (record.meta, record.batch_id, record.tick) == (b'{"trace":"1-2"}', batch_id, 1234.5)
         assert record.idempotency_key == "order/5"
         assert (record.attempt, record.failures, record.crashes, record.lease) == (0, 0, 0, 0)
         assert (record.started_at, record.finished_at, record.error, record.result, record.worker) == (None,) * 5

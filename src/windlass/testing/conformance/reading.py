@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from windlass.drivers.base import Filter
+from windlass.drivers.base import Filter, NewBatch
 from windlass.job import Failure, Status
 from windlass.testing.conformance.bench import (
     EVERYTHING,
@@ -66,16 +66,17 @@ class Reading:
 
     def test_filters_by_tag_origin_and_batch(self, driver: Driver) -> None:
         """A tag is matched as a whole; every field given must match."""
-        a = put(driver, tags=("mail", "vip"), origin="shop", batch_id=1).id
-        b = put(driver, tags=("mailing", "vip"), origin="shop", batch_id=2).id
+        one, two = (driver.open_batch(NewBatch(name="b")).id for _ in range(2))
+        a = put(driver, tags=("mail", "vip"), origin="shop", batch_id=one).id
+        b = put(driver, tags=("mailing", "vip"), origin="shop", batch_id=two).id
         c = put(driver, origin="admin").id
         assert ids(driver, tag="mail") == [a]
         assert ids(driver, tag="vip") == [b, a]
         assert ids(driver, tag="none") == []
         assert ids(driver, origin="shop") == [b, a]
         assert ids(driver, origin="admin") == [c]
-        assert ids(driver, batch=2) == [b]
-        assert ids(driver, tag="vip", origin="shop", batch=1) == [a]
+        assert ids(driver, batch=two) == [b]
+        assert ids(driver, tag="vip", origin="shop", batch=one) == [a]
 
     def test_filters_by_worker(self, driver: Driver) -> None:
         """The worker that runs a job, or ran it last."""
