@@ -2,9 +2,15 @@
 
 from windlass.app import Windlass
 from windlass.backoff import Delays, Exponential, Fixed, Linear
+from windlass.batch import BatchProgress
+from windlass.chain import PREVIOUS, chain
 from windlass.claims import Claim
+from windlass.client.batching import Batch
 from windlass.context import Context, current
 from windlass.errors import (
+    BatchError,
+    BatchNotFoundError,
+    BatchStateError,
     ClosedError,
     ConfigurationError,
     ConnectionLostError,
@@ -50,14 +56,22 @@ from windlass.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from windlass.job import Attempt, Failure, Job, Kind, Outcome, Status
+from windlass.job import Attempt, Failure, Job, Kind, Outcome, Progress, Status
+from windlass.limits import Limit, Rate
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
 from windlass.task import Draft, Task
+from windlass.uniqueness import Unique
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "PREVIOUS",
     "Attempt",
+    "Batch",
+    "BatchError",
+    "BatchNotFoundError",
+    "BatchProgress",
+    "BatchStateError",
     "Cancel",
     "Claim",
     "ClosedError",
@@ -92,14 +106,17 @@ __all__ = [
     "Kind",
     "LeaseLost",
     "LeaseLostError",
+    "Limit",
     "Linear",
     "NotReplicatedError",
     "NotSupportedError",
     "NotYetError",
     "Outcome",
     "PayloadError",
+    "Progress",
     "QueuePaused",
     "QueueResumed",
+    "Rate",
     "Retry",
     "SchemaError",
     "ShutdownTimeoutError",
@@ -110,6 +127,7 @@ __all__ = [
     "StoreFullError",
     "Task",
     "TaskError",
+    "Unique",
     "UniqueConflictError",
     "UnknownTaskError",
     "Windlass",
@@ -119,5 +137,6 @@ __all__ = [
     "WorkerStarted",
     "WorkerStateError",
     "WorkerStopped",
+    "chain",
     "current",
 ]

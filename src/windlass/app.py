@@ -400,10 +400,6 @@ class Windlass(Client):
 
     # ------------------------------------------------------------------ not built yet
 
-    def batch(self, *_args: Any, **_options: Any) -> Any:
-        """Not built yet."""
-        raise NotYetError("batches are not built yet")
-
     def schedule(self, *_args: Any, **_options: Any) -> Any:
         """Not built yet."""
         raise NotYetError("schedules are not built yet")
@@ -448,7 +444,8 @@ class AttemptTransaction:
 
     def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child, ``task.job(...)``, that appears if and when the block commits."""
-        return self._app.wrap(self._inner.insert([self._app.new_job(draft)])[0])
+        [record] = self._inner.insert([self._app.new_job(draft)])
+        return self._app.wrap(msgspec.structs.replace(record, found=False), created=not record.found)
 
     def result(self, value: Any) -> None:
         """Set the job's result: the handler's own return value comes too late."""

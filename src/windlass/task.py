@@ -23,9 +23,11 @@ import msgspec
 
 from windlass.codec import Codec
 from windlass.context import Context
-from windlass.errors import ConfigurationError, NotYetError, SignatureError
+from windlass.errors import ConfigurationError, SignatureError
+from windlass.limits import limits_of
 from windlass.settings import MOST, check_name
 from windlass.times import Duration, instant, seconds
+from windlass.uniqueness import Unique, unique_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -99,6 +101,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] | None = None
     origin: str | None = None
     meta: Mapping[str, Any] | None = None
+    unique: Unique | Literal[False] | None = None
+    """False: not unique, whatever the task says."""
+    idempotency_key: str | None = None
+    batch_id: int | None = None
 
 
 def options(
@@ -119,12 +125,7 @@ def options(
 
     Raises:
         ConfigurationError: one of them cannot be right.
-        NotYetError: it is not built yet.
     """
-    if unique:
-        raise NotYetError("unique= is not built yet")
-    if idempotency_key is not None:
-        raise NotYetError("idempotency_key= is not built yet")
     if delay is not None and run_at is not None:
         raise ConfigurationError("give delay or run_at, not both")
     return Options(
@@ -137,6 +138,8 @@ def options(
         tags=None if tags is None else check_tags(tags),
         origin=None if origin is None else check_name("origin", origin),
         meta=None if meta is None else _check_meta(meta),
+        unique=unique if unique is None or unique is False else unique_of(unique),
+        idempotency_key=None if idempotency_key is None else check_name("idempotency_key", idempotency_key),
     )
 
 
@@ -178,7 +181,7 @@ def _names(name: str, each: str, value: Any) -> tuple[str, ...]:
 class Draft(Generic[R]):
     """A call of a task that is not stored yet: what ``task.job(...)`` returns."""
 
-    __slots__ = ("arguments", "host", "options", "payload", "task")
+    __slots__ = ("arguments", "host", "options", "payload", "task", "then")
 
     def __init__(
         self,
@@ -187,12 +190,16 @@ class Draft(Generic[R]):
         options: Options,
         arguments: Any = None,
         payload: bytes | None = None,
+        *,
+        then: tuple[Draft[Any], ...] = (),
     ) -> None:
         self.task = task
         self.host = host
         self.options = options
         self.arguments = arguments
         self.payload = payload
+        self.then = then
+        """The later steps of a chain."""
 
     def __repr__(self) -> str:
         """Show the task."""
@@ -257,8 +264,6 @@ class Task(Generic[P, R]):
         raw: bool = False,
         payload_type: type | None = None,
     ) -> None:
-        if unique or limit:
-            raise NotYetError("unique= and limit= are not built yet")
         if not callable(function):
             raise SignatureError(f"a task is made of a function, not {function!r}")
         self.function = function
@@ -271,6 +276,8 @@ class Task(Generic[P, R]):
         self.backoff: Backoff | None = backoff if backoff is None or callable(backoff) else _fixed(backoff)
         self.timeout = None if timeout is None else seconds(timeout, name="timeout")
         self.tags = check_tags(tags)
+        self.unique = unique_of(unique)
+        self.limits = limits_of(limit)
         self.retry_on = _errors("retry_on", retry_on)
         self.discard_on = _errors("discard_on", discard_on)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(

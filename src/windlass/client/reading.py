@@ -12,10 +12,12 @@ from windlass.errors import (
     JobNotFoundError,
     NotYetError,
 )
-from windlass.job import Attempt, Failure, Job, Outcome, Status
+from windlass.job import Attempt, Failure, Job, Outcome, Record, Status
+from windlass.limits import has_room
 from windlass.offload import offload
-from windlass.report import Count, Page, Queue, Stats, Throughput, Why, explain
+from windlass.report import Count, Page, Queue, Shut, Stats, Throughput, Why, explain
 from windlass.times import Duration, moment, seconds
+from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,6 +30,8 @@ from windlass.client.handle import Handle
 
 PAGE = 50
 LARGEST_PAGE = 1000
+HOLDERS = 20
+"""Jobs named as the holders of a limit, at most."""
 COUNTED = 10_000
 """Filters that no counter answers are counted exactly up to here."""
 
@@ -179,10 +183,28 @@ class Reading(Handle):
         if record.status is Status.PENDING:
             ahead = max(0, driver.count(Filter(statuses=(Status.PENDING,), queue=record.queue), most=COUNTED) - 1)
         return explain(
-            self.wrap(record), pauses=driver.pauses(), workers=driver.workers(), queued=ahead, now=driver.now()
+            self.wrap(record),
+            pauses=driver.pauses(),
+            workers=driver.workers(),
+            queued=ahead,
+            now=driver.now(),
+            shut=self._shut(record) if record.status is Status.PENDING else (),
         )
 
     awhy = offload(why)
+
+    def _shut(self, record: Record) -> list[Shut]:
+        """Return the gates that let this job not start now."""
+        driver = self.driver
+        own = () if record.flow is None else flow_of(record.flow).gates
+        names = (f"queue:{record.queue}", f"task:{record.task}")
+        keys = {gate.key for gate in own} | {f"{kind}:{name}" for kind in ("limit", "rate") for name in names}
+        now = driver.now()
+        return [
+            Shut(passage, () if passage.gate.per else driver.holders(passage.gate.key, HOLDERS))
+            for passage in driver.passages(keys)
+            if not has_room(passage.gate, used=passage.used, opens=passage.free_at, now=now)
+        ]
 
     def diagnose(self) -> list[Finding]:
         """Look for what is wrong with the store and its workers; what ``windlass doctor`` prints."""

@@ -157,7 +157,10 @@ class _TestDriver(MemoryDriver):
             next(stored) if good else _dropped(job, self.now()) for job, good in zip(jobs, admitted, strict=True)
         ]
         self._inserted()
-        return [self.get(record.id) or record for record in records]
+        return [
+            msgspec.structs.replace(self.get(record.id) or record, found=record.found) if record.id else record
+            for record in records
+        ]
 
 
 def _dropped(job: NewJob, now: float) -> Record:
