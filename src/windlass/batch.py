@@ -85,9 +85,15 @@ def succeeded(batch: BatchRecord) -> bool:
     return ended(batch) and not (batch.dead or batch.cancelled or failed)
 
 
-def decide(batch: BatchRecord, now: float, *, close: bool = False) -> BatchMove | None:
-    """Say what becomes of a batch; ``None`` = nothing. *close*: nobody adds from outside any more."""
-    batch = msgspec.structs.replace(batch, open=batch.open and not close)
+def decide(
+    batch: BatchRecord, now: float, *, close: bool = False, nested: tuple[int, bool] | None = None
+) -> BatchMove | None:
+    """Say what becomes of a batch; ``None`` = nothing.
+
+    *close*: nobody adds from outside any more. *nested*: a nested batch, and whether it was a success.
+    """
+    before = batch
+    batch = msgspec.structs.replace(batch, open=batch.open and not close, fired=_marked(batch.fired, nested))
     callbacks = callbacks_of(batch)
     due = [
         (name, links)
@@ -98,7 +104,7 @@ def decide(batch: BatchRecord, now: float, *, close: bool = False) -> BatchMove 
         )
         if holds and name not in batch.fired
     ]
-    if not due and not close:
+    if not due and batch == before:
         return None
     names = {name for name, _ in due}
     return BatchMove(
@@ -111,13 +117,13 @@ def decide(batch: BatchRecord, now: float, *, close: bool = False) -> BatchMove 
     )
 
 
-def mark(parent: BatchRecord, nested: int, *, failed: bool) -> BatchMove | None:
-    """Note at a parent that a nested batch was no success, or that it is one after all; ``None`` = it is noted."""
-    name = f"{_FAILED}{nested}"
-    if failed == (name in parent.fired):
-        return None
-    fired = (*parent.fired, name) if failed else tuple(other for other in parent.fired if other != name)
-    return BatchMove(open=parent.open, fired=fired, finished_at=parent.finished_at)
+def _marked(fired: tuple[str, ...], nested: tuple[int, bool] | None) -> tuple[str, ...]:
+    """Note that a nested batch was no success, or that it is one after all."""
+    if nested is None:
+        return fired
+    name = f"{_FAILED}{nested[0]}"
+    others = tuple(other for other in fired if other != name)
+    return others if nested[1] else (*others, name)
 
 
 def delete(batch: BatchRecord) -> BatchMove:

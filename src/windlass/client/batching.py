@@ -304,23 +304,25 @@ class Batching(Enqueuing, Managing):
         for batch_id in ids:
             self._settle(batch_id, close=False)
 
-    def _settle(self, batch_id: int, *, close: bool) -> BatchRecord | None:
+    def _settle(self, batch_id: int, *, close: bool, nested: tuple[int, bool] | None = None) -> BatchRecord | None:
         batch = next(iter(self.driver.batches([batch_id])), None)
         if batch is None:
             return None
-        if batch.parent is not None:
-            # Before this one finishes: else a crash in between would let the parent think that all went well.
-            closed = msgspec.structs.replace(batch, open=batch.open and not close)
-            if rules.ended(closed) and not rules.succeeded(closed):
-                self.driver.change_batch(batch.parent, lambda p, _: rules.mark(p, batch_id, failed=True))
-        after = self.driver.change_batch(batch_id, lambda b, now: rules.decide(b, now, close=close))
-        if after is not None and after.parent is not None and rules.ended(after):
-            if rules.succeeded(after):
-                self.driver.change_batch(after.parent, lambda p, _: rules.mark(p, batch_id, failed=False))
-            self._settle(after.parent, close=False)
-        if after is not None and rules.SUCCESS in after.fired and rules.callbacks_of(after).delete_on_success:
+        closed = msgspec.structs.replace(batch, open=batch.open and not close)
+        if batch.parent is not None and rules.ended(closed) and not rules.succeeded(closed):
+            # Before this one finishes: after a crash in between, the parent would think that all went well.
+            self._decide(batch.parent, nested=(batch_id, False))
+        after = self._decide(batch_id, close=close, nested=nested)
+        if after is None:
+            return None
+        if after.parent is not None and rules.ended(after):
+            self._settle(after.parent, close=False, nested=(batch_id, rules.succeeded(after)))
+        if rules.SUCCESS in after.fired and rules.callbacks_of(after).delete_on_success:
             self.delete_many(batch=batch_id)
         return after
+
+    def _decide(self, batch_id: int, **given: Any) -> BatchRecord | None:
+        return self.driver.change_batch(batch_id, lambda batch, now: rules.decide(batch, now, **given))
 
     def _nested(self, batch_id: int) -> list[int]:
         """Return the batches nested in one: they are newer."""
