@@ -172,14 +172,19 @@ def test_a_nested_empty_batch_is_no_obstacle(app: Windlass, report: AnyTask) -> 
 
 
 @pytest.mark.parametrize("steps", range(5))
+@pytest.mark.parametrize("mended", [False, True])
 def test_a_crash_between_any_two_steps_loses_and_doubles_nothing(
-    app: Windlass, work: AnyTask, report: AnyTask, steps: int
+    app: Windlass, work: AnyTask, report: AnyTask, steps: int, mended: bool
 ) -> None:
     """Whoever decides dies after so many writes; whoever comes next goes on."""
     with app.batch("outer", **callbacks(report)) as outer, outer.batch("inner") as inner:
         inner.add(work.job(1), work.job(2))
-    records = take(app, 2)
-    end_without_deciding(app, records)
+    if mended:
+        end(app, *take(app), dies=True)
+        end(app, *take(app))
+        assert fired(app) == ["complete"]
+        app.retry(app.jobs(batch=inner.id, status="dead")[0].id)
+    end_without_deciding(app, take(app, 2))
     left = steps
     change = app.driver.change_batch
 

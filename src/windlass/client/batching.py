@@ -309,14 +309,19 @@ class Batching(Enqueuing, Managing):
         if batch is None:
             return None
         closed = msgspec.structs.replace(batch, open=batch.open and not close)
-        if batch.parent is not None and rules.ended(closed) and not rules.succeeded(closed):
-            # Before this one finishes: after a crash in between, the parent would think that all went well.
-            self._decide(batch.parent, nested=(batch_id, False))
+        late = rules.COMPLETE in batch.fired
+        # What the parent must know it learns before this batch is decided and ripe no more: a crash in between is made
+        # good by whoever decides next.
+        if batch.parent is not None and rules.ended(closed):
+            if not rules.succeeded(closed):
+                self._decide(batch.parent, nested=(batch_id, False))
+            elif late:
+                self._settle(batch.parent, close=False, nested=(batch_id, True))
         after = self._decide(batch_id, close=close, nested=nested)
         if after is None:
             return None
-        if after.parent is not None and rules.ended(after):
-            self._settle(after.parent, close=False, nested=(batch_id, rules.succeeded(after)))
+        if after.parent is not None and rules.ended(after) and not late:
+            self._settle(after.parent, close=False)
         if rules.SUCCESS in after.fired and rules.callbacks_of(after).delete_on_success:
             self.delete_many(batch=batch_id)
         return after

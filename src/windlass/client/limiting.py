@@ -42,10 +42,10 @@ class LimitState(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     """How many jobs were put aside because of it."""
     free_at: datetime | None
-    """When a rate has its next token, or had it."""
+    """When a rate lets the next job start; ``None`` = now, and for limits."""
 
     @classmethod
-    def of(cls, passage: Passage) -> LimitState:
+    def of(cls, passage: Passage, now: float) -> LimitState:
         """Show what a store knows."""
         gate = passage.gate
         kind, _, key = gate.key.partition(":")
@@ -59,7 +59,7 @@ class LimitState(msgspec.Struct, frozen=True, kw_only=True):
             pinned=passage.pinned,
             used=passage.used,
             waiting=passage.blocked,
-            free_at=moment(passage.free_at),
+            free_at=moment(passage.free_at if (passage.free_at or 0) > now else None),
         )
 
 
@@ -99,7 +99,8 @@ class Limiting(Handle):
     def limits(self, keys: Collection[str] | None = None) -> list[LimitState]:
         """Return the limits and rates that are known, by key: those of *keys*, or the first 1000."""
         wanted = None if keys is None else [f"{kind}:{key}" for key in keys for kind in ("limit", "rate")]
-        return [LimitState.of(passage) for passage in self.driver.passages(wanted)]
+        now = self.driver.now()
+        return [LimitState.of(passage, now) for passage in self.driver.passages(wanted)]
 
     alimits = offload(limits)
 
