@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from windlass.drivers.base import BatchRecord
+from windlass.drivers.sqlite.insert import text
 from windlass.errors import BatchStateError
 from windlass.job import FINISHED, Status
 
@@ -117,8 +118,8 @@ class Batches:
             self.check((new.parent,))
             execute(self._sql.adopt_child, (new.parent,))
         [[batch_id]] = execute(self._sql.draw_batch).fetchall()
-        meta, callbacks = (None if value is None else value.decode() for value in (new.meta, new.callbacks))
-        execute(self._sql.open_batch, (batch_id, new.name, new.origin, meta, new.parent, callbacks, now))
+        values = (batch_id, new.name, new.origin, text(new.meta), new.parent, text(new.callbacks), now)
+        execute(self._sql.open_batch, values)
         return BatchRecord(
             id=batch_id,
             name=new.name,

@@ -53,6 +53,7 @@ class DatagramBell:
 
 
 def target(address: str) -> str:
+    """Spell a socket's address as the system does."""
     return "\0" + address[1:] if address.startswith("@") else address
 
 

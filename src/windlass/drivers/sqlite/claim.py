@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from windlass.drivers.sqlite.holds import moving
 from windlass.job import Record, Status
 from windlass.uniqueness import flow_of
 
@@ -152,8 +153,11 @@ class Claim:
         if self._gone:
             many(sql.delete_ready, self._gone)
             self._gone.clear()
-        if self._starting:
-            self._tx.release_starting(self._starting)
+        holds = self._tx.holds
+        if self._starting:  # what is held only until the start
+            holds.load(key for flow, *_ in self._starting for key in moving(flow, Status.PENDING, Status.RUNNING))
+            for flow, job_id, created_at in self._starting:
+                holds.move(flow, job_id, created_at, Status.PENDING, Status.RUNNING)
             self._starting.clear()
 
 

@@ -12,6 +12,7 @@ from windlass.drivers.base import Changed, Filter, Finding, PastAttempt, Tally, 
 from windlass.drivers.sqlite import schema
 from windlass.drivers.sqlite.batches import added
 from windlass.drivers.sqlite.bell import DatagramBell, ring_all
+from windlass.drivers.sqlite.change import change, purge
 from windlass.drivers.sqlite.claim import open_streams, shut_gate
 from windlass.drivers.sqlite.connect import translated
 from windlass.drivers.sqlite.controls import Controls
@@ -19,8 +20,9 @@ from windlass.drivers.sqlite.doctor import diagnose
 from windlass.drivers.sqlite.gates import Gates
 from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift
 from windlass.drivers.sqlite.reads import Reader
-from windlass.drivers.sqlite.tx import RIPE, TALLY, Tx
-from windlass.errors import BatchStateError
+from windlass.drivers.sqlite.turn import RIPE, exchange
+from windlass.drivers.sqlite.tx import TALLY, Tx
+from windlass.errors import BatchStateError, UniqueConflictError, WindlassError
 from windlass.job import NAMED, Status
 from windlass.lifecycle import TOTALS
 
@@ -70,7 +72,17 @@ class SqliteDriver(Controls):
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store new jobs: one transaction."""
-        return self._write(lambda tx: tx.insert(jobs))
+
+        def write(tx: Tx) -> list[Record] | WindlassError:
+            try:
+                return tx.insert(jobs)
+            except (UniqueConflictError, BatchStateError) as error:
+                return error  # nothing of it was written, so those who share the transaction need not begin again
+
+        stored = self._write(write)
+        if isinstance(stored, WindlassError):
+            raise stored
+        return stored
 
     def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
         """Yield the statements of an insert for a connection of the caller's."""
@@ -132,7 +144,7 @@ class SqliteDriver(Controls):
         """One turn of a worker's pump; a turn with nothing to do writes nothing."""
         if not turn.settlements and not turn.starting and (idle := self._idle(turn)) is not None:
             return idle
-        return self._write(lambda tx: tx.exchange(turn))
+        return self._write(lambda tx: exchange(tx, turn))
 
     def extend(self, record: Record, seconds: float) -> bool:
         """Move the deadline of a claim made by hand."""
@@ -166,9 +178,7 @@ class SqliteDriver(Controls):
             finally:
                 if self.path is not None:
                     execute("COMMIT")
-        return Turned(
-            now=now, claims=[], refused=[], signals=[], due=due, known=known, ripe=told, heard=bool(heard)
-        )
+        return Turned(now=now, claims=[], refused=[], signals=[], due=due, known=known, ripe=told, heard=bool(heard))
 
     def _has_work(self, connection: sqlite3.Connection, turn: Turn, now: float, *, wide: bool) -> bool:
         """Whether a claim would bring something, or has to note that it does not."""
@@ -241,7 +251,7 @@ class SqliteDriver(Controls):
 
     def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
         """Decide about each job and write the answers in one transaction."""
-        return self._write(lambda tx: tx.change(ids, decide))
+        return self._write(lambda tx: change(tx, ids, decide))
 
     def pause(self, kind: str, name: str, paused: bool) -> None:  # noqa: FBT001 - the Protocol's spelling
         """Pause or resume a queue or task."""
@@ -265,7 +275,7 @@ class SqliteDriver(Controls):
             }
         if not cutoffs:
             return 0
-        return self._write(lambda tx: tx.purge(cutoffs, limit, queue))
+        return self._write(lambda tx: purge(tx, cutoffs, limit, queue))
 
     def tidy(self) -> None:
         """Trim what only grows, and give free pages back."""

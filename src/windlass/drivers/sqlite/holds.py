@@ -107,7 +107,5 @@ class Holds:
 def moving(flow: Flow, before: Status, after: Status | None) -> list[str]:
     """Return the keys that a move has to do with."""
     return [
-        hold.key
-        for hold in flow.holds
-        if after is None or enters(hold, before, after) or leaves(hold, before, after)
+        hold.key for hold in flow.holds if after is None or enters(hold, before, after) or leaves(hold, before, after)
     ]

@@ -5,17 +5,16 @@ First ``sift`` tells which jobs are stored and which are not, because another ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from windlass.errors import UniqueConflictError
-from windlass.job import BIT, Record, Status, first_record
+from windlass.job import BIT, NewJob, Record, Status, first_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from windlass.job import NewJob
+    from collections.abc import Callable, Mapping
 
 _SCHEDULED, _PENDING = BIT[Status.SCHEDULED], BIT[Status.PENDING]
 
@@ -65,6 +64,11 @@ class Sifted(msgspec.Struct, frozen=True):
             next(new) if rival is None else msgspec.structs.replace(everyone[rival], found=True)
             for rival in self.rivals
         ]
+
+
+def text(value: bytes | None) -> str | None:
+    """JSON is kept as text, so that people can read the file with the ``sqlite3`` program."""
+    return None if value is None else value.decode()
 
 
 def keys_of(jobs: Sequence[NewJob]) -> list[str]:
@@ -125,5 +129,5 @@ def plan(jobs: Sequence[NewJob], *, first_id: int, first_seq: int, now: float) -
 
 
 def _rest(job: NewJob, record: Record) -> tuple[Any, ...]:
-    meta, flow, terms = (None if value is None else value.decode() for value in (job.meta, record.flow, job.terms))
-    return (record.tags, job.origin, meta, job.batch_id, job.tick, job.idempotency_key, flow, terms)
+    flow, terms = text(record.flow), text(job.terms)
+    return (record.tags, job.origin, text(job.meta), job.batch_id, job.tick, job.idempotency_key, flow, terms)

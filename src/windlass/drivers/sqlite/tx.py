@@ -11,30 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.drivers.base import Changed, Decide, Signal, Turn, Turned
 from windlass.drivers.sqlite.batches import Batches
-from windlass.drivers.sqlite.claim import Claim
 from windlass.drivers.sqlite.gates import Gates
 from windlass.drivers.sqlite.holds import Holds, moving
-from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift
-from windlass.errors import JobError, UniqueConflictError
+from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift, text
 from windlass.job import FINISHED, Record, Status
-from windlass.lifecycle import TOTALS, Move, Transition, due, superseded, totals
+from windlass.lifecycle import TOTALS, Transition, superseded, totals
 from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from windlass.drivers.sqlite.connect import Plain
     from windlass.drivers.sqlite.sql import Sql
-    from windlass.job import Flow, NewJob
+    from windlass.job import NewJob
     from windlass.lifecycle import Settlement
-
-PROMOTE = 1000
-"""Due jobs made available in one turn at most, so that a turn stays short."""
-RIPE = 100
-"""Ripe batches told in one turn at most."""
 
 _encode = msgspec.json.encode
 TALLY = (*(str(s) for s in Status), *(f"total_{name}" for name in TOTALS))
@@ -42,11 +34,6 @@ _COLUMN = {name: place for place, name in enumerate(TALLY)}
 _STATUS = {status: _COLUMN[str(status)] for status in Status}
 _PROCESSED, _FAILED = _COLUMN["total_processed"], _COLUMN["total_failed"]
 _ENQUEUED = _COLUMN["total_enqueued"]
-
-
-def text(value: bytes | None) -> str | None:
-    """JSON is kept as text, so that people can read the file with the ``sqlite3`` program."""
-    return None if value is None else value.decode()
 
 
 class Tx:
@@ -64,6 +51,7 @@ class Tx:
         self._many = connection.executemany
         self.sql = sql
         self._ring = ring
+        self._lease: int
         self._job, self._lease, self._seq, self.shift = self._execute(sql.counters).fetchone()
         self._drawn = (self._job, self._lease, self._seq)
         self.now = clock() + self.shift
@@ -158,18 +146,20 @@ class Tx:
         members = batches_of(jobs)
         if members:
             self.batches.check(members)
-        return self._insert(jobs, strict=True)
+        before = self._job
+        sifted, records = self._insert(jobs, strict=True)
+        known = {rival: record for rival in sifted.missing(before + 1) if (record := self._read(rival)) is not None}
+        return sifted.answer(records, known)
 
-    def _insert(self, jobs: Sequence[NewJob], *, strict: bool) -> list[Record]:
+    def _insert(self, jobs: Sequence[NewJob], *, strict: bool) -> tuple[Sifted, list[Record]]:
         first = self._job + 1
         keys = keys_of(jobs)
         sifted = sift(jobs, self.holds.held(keys), first_id=first, now=self.now) if keys else Sifted(jobs)
         if strict:
             sifted.refuse(first, self.now, self._read)
         planned = plan(sifted.stored, first_id=first, first_seq=self._seq + 1, now=self.now)
-        known = {rival: record for rival in sifted.missing(first) if (record := self._read(rival)) is not None}
         if not planned.records:
-            return sifted.answer([], known)
+            return sifted, []
         last = self._job = self._job + len(planned.records)
         self._seq += len(planned.records)
         self._plain_jobs.extend(planned.plain_jobs)
@@ -186,46 +176,14 @@ class Tx:
             delta[_ENQUEUED] += number
         # A job that becomes due later must wake sleepers too: they sleep until the next due time that they know.
         self._wake = True
-        return sifted.answer(planned.records, known)
+        return sifted, planned.records
 
     def _read(self, job_id: int) -> Record | None:
         """Read a job that may have been written in this transaction."""
         self.flush()
         return self.get(job_id)
 
-    # ------------------------------------------------------------------ the turn
-
-    def exchange(self, turn: Turn) -> Turned:
-        """Settle, start, promote, claim."""
-        self.flush()
-        refused = self.settle(turn.settlements)
-        refused += self._start(turn.starting)
-        self.flush()
-        due, look_at, wide, ripe, heard = self._execute(self.sql.glance, (self.now,)).fetchone()
-        if due is not None and due <= self.now:
-            due = self._promote()
-        if look_at is not None and look_at <= self.now:
-            self.gates.admit()
-        known = self._is_known(turn.worker)
-        claim = Claim(self, turn, wide=bool(wide))
-        claims = claim.take() if known and turn.limit > 0 and turn.tasks else []
-        rows = self._execute(self.sql.signals, (turn.worker,)).fetchall()
-        if rows:
-            self._execute(self.sql.delete_signals, (turn.worker,))
-        signals = [Signal(job_id, lease, bool(cancel)) for job_id, lease, cancel in rows]
-        self.flush()
-        if look_at is not None or self.gates.changed:
-            due = min((at for at in (due, self.gates.next_look()) if at is not None), default=None)
-        return Turned(
-            now=self.now,
-            claims=claims,
-            refused=refused,
-            signals=signals,
-            due=self.now if claim.unfinished else due,
-            known=known,
-            ripe=self.batches.ripe(RIPE) if ripe or self.batches.touched else (),
-            heard=bool(heard),
-        )
+    # ------------------------------------------------------------------ the end of a lease
 
     def settle(self, settlements: Sequence[Settlement]) -> list[tuple[int, int]]:
         """Write the end of leases; return those that were not live."""
@@ -245,7 +203,7 @@ class Tx:
             if settlement.then:
                 self._insert(settlement.then, strict=False)
             transition = self._let(record, settlement.transition)
-            self._arrive(record, transition, seq=seq, finished_at=settlement.finished_at)
+            self.arrive(record, transition, seq=seq, finished_at=settlement.finished_at)
             if slots is not None:
                 self.gates.leave(record.id, slots)
         if gone:
@@ -266,51 +224,6 @@ class Tx:
         rows = self._execute(self.sql.live, (_encode(ids).decode(),))
         return {job_id: (lease, seq, slots) for job_id, lease, seq, slots in rows}
 
-    def _start(self, records: Sequence[Record]) -> list[tuple[int, int]]:
-        if not records:
-            return []
-        live = self.live([r.id for r in records])
-        good = [r.id for r in records if live.get(r.id, (-1,))[0] == r.lease]
-        self._execute(self.sql.start, (self.now, _encode(good).decode()))
-        return [(r.id, r.lease) for r in records if live.get(r.id, (-1,))[0] != r.lease]
-
-    def _promote(self) -> float | None:
-        """Make due jobs available; return when the next one is due."""
-        rows = self._execute(self.sql.due, (self.now, PROMOTE)).fetchall()
-        late = self._outdone(rows)
-        self._execute(self.sql.delete_timer, (_encode([row[0] for row in rows]).decode(),))
-        for job_id, queue, task, priority, run_at, retrying, attempt, failures, crashes, *_ in rows:
-            if job_id in late:
-                record, rival = late[job_id]
-                self._arrive(record, superseded(due(record), rival), seq=0, finished_at=self.now)
-                continue
-            self._seq += 1
-            self._ready.append((queue, task, -priority, self._seq, job_id, run_at, attempt, failures, crashes))
-            self._places.append((self._seq, job_id))
-            self.count_move(queue, task, Status.RETRYING if retrying else Status.SCHEDULED, Status.PENDING)
-        self._wake = True
-        self.flush()
-        return self._execute(self.sql.next_due).fetchone()[0]  # type: ignore[no-any-return]
-
-    def _outdone(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, tuple[Record, int]]:
-        """Let due jobs take the keys that they hold pending; return those that cannot, with their rivals."""
-        late: dict[int, tuple[Record, int]] = {}
-        for job_id, *_, retrying, _, _, _, encoded, created_at in rows:
-            if encoded is None:
-                continue
-            flow, before = flow_of(encoded), Status.RETRYING if retrying else Status.SCHEDULED
-            rival = self.holds.rival(flow, job_id, before, Status.PENDING)
-            if rival is None:
-                self.holds.move(flow, job_id, created_at, before, Status.PENDING)
-            elif (record := self.get(job_id)) is not None:
-                self.holds.move(flow, job_id, created_at, before, Status.CANCELLED)
-                late[job_id] = (record, rival)
-        return late
-
-    def _is_known(self, worker: str) -> bool:
-        row = self._execute(self.sql.worker_status, (worker,)).fetchone()
-        return row is None or row[0] != "lost"
-
     def next_lease(self) -> int:
         """Draw a lease number."""
         self._lease += 1
@@ -322,99 +235,27 @@ class Tx:
         delta[_STATUS[before]] -= 1
         delta[_STATUS[after]] += 1
 
-    def release_starting(self, starting: Sequence[tuple[Flow, int, float]]) -> None:
-        """Give up the keys that jobs hold only until they start: flow, id, creation."""
-        self.holds.load(key for flow, *_ in starting for key in moving(flow, Status.PENDING, Status.RUNNING))
-        for flow, job_id, created_at in starting:
-            self.holds.move(flow, job_id, created_at, Status.PENDING, Status.RUNNING)
-
-    # ------------------------------------------------------------------ by hand
-
-    def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
-        """Decide about each job and write the answer."""
-        self.flush()
-        changed = []
-        for job_id in ids:
-            record = self.get(job_id)
-            if record is None:
-                changed.append(Changed(job_id, None, None))
-                continue
-            try:
-                transition = decide(record, self.now)
-            except JobError as error:
-                changed.append(Changed(job_id, record, None, error))
-                continue
-            rival = self._rival(record, transition)
-            if rival is not None and transition.move is Move.LOSE:  # nobody is there who could be told
-                transition = superseded(transition, rival)
-            elif rival is not None and (existing := self.get(rival)) is not None:
-                changed.append(Changed(job_id, record, None, UniqueConflictError(existing)))
-                continue
-            self._move(record, transition)
-            self.flush()
-            changed.append(Changed(job_id, record, transition))
-        return changed
+    def make_available(
+        self, job_id: int, queue: str, task: str, priority: int, *, run_at: float, counters: Sequence[int]
+    ) -> None:
+        """Put a job behind those that wait already; *counters* are its attempts, failures and crashes."""
+        self._seq += 1
+        self._places.append((self._seq, job_id))
+        self._ready.append((queue, task, -priority, self._seq, job_id, run_at, *counters))
 
     def get(self, job_id: int) -> Record | None:
         """Read one job inside the transaction."""
         row = self._execute(self.sql.record_by_id, (job_id,)).fetchone()
         return None if row is None else self.sql.record(row)
 
-    def _move(self, record: Record, transition: Transition) -> None:
-        self._wake = True
-        if transition.request:
-            self._execute(self.sql.request_cancel, (record.id,))
-            self._signals.append((record.worker or "", record.id, record.lease, 1))
-            return
-        status = transition.status
-        if record.status is status is Status.PENDING and transition.keep_place:
-            return  # it stands there already
-        seq = self._take_out(record)
-        if status is None:
-            self._deltas[record.queue, record.task][_STATUS[record.status]] -= 1
-            self._leave_all(record)
-            self._forgotten.append(record.id)
-            return
-        if transition.update is not None:
-            new = transition.update
-            values = (text(new.payload), new.max_attempts, new.timeout, text(new.meta), text(new.terms), record.id)
-            self._execute(self.sql.update, values)
-        if transition.extra_attempts:
-            most = record.max_attempts
-            most = record.failures + 1 if most is None else most + transition.extra_attempts
-            self._execute(self.sql.raise_attempts, (most, record.id))
-        if record.flow is not None:
-            self.holds.move(flow_of(record.flow), record.id, record.created_at, record.status, status)
-        self._arrive(record, transition, seq=seq, finished_at=self.now)
+    def delete(self, job_id: int, queue: str, task: str, status: Status) -> None:
+        """Drop a job that has left its place, with all that is told of it."""
+        self._deltas[queue, task][_STATUS[status]] -= 1
+        self._forgotten.append(job_id)
 
-    def _take_out(self, record: Record) -> int:
-        """Take a job out of its place; return its place in the order if it had one."""
-        seq = 0
-        match record.status:
-            case Status.PENDING:
-                (seq,) = self._execute(self.sql.seq, (record.id,)).fetchone()
-                place = (record.queue, record.task, -record.priority, seq)
-                if not self._execute(self.sql.delete_ready, place).rowcount:
-                    for (gate,) in self._execute(self.sql.take_blocked, (record.id,)).fetchall():
-                        self.gates.unblock(gate)
-            case Status.SCHEDULED | Status.RETRYING:
-                self._execute(self.sql.take_timer, (record.id,))
-            case Status.RUNNING:
-                [(seq, slots)] = self._execute(self.sql.take_running, (record.id,)).fetchall()
-                if slots is not None:
-                    self.gates.leave(record.id, slots)
-                self._signals.append((record.worker or "", record.id, record.lease, 0))
-            case _:
-                self._execute(self.sql.archive, (record.id,))
-                self._execute(self.sql.take_done, (record.id,))
-        return seq  # type: ignore[no-any-return]
-
-    def _leave_all(self, record: Record) -> None:
-        """Let keys and batch of a job go that is about to be deleted."""
-        if record.flow is not None:
-            self.holds.move(flow_of(record.flow), record.id, record.created_at, record.status, None)
-        if record.batch_id is not None:
-            self.batches.move(record.batch_id, record.status, None)
+    def signal(self, record: Record, *, cancel: bool) -> None:
+        """Tell the worker that has a lease."""
+        self._signals.append((record.worker or "", record.id, record.lease, int(cancel)))
 
     def _forget(self, ids: Sequence[int]) -> None:
         encoded = (_encode(ids).decode(),)
@@ -423,7 +264,7 @@ class Tx:
 
     # ------------------------------------------------------------------ keys
 
-    def _rival(self, record: Record, transition: Transition) -> int | None:
+    def rival(self, record: Record, transition: Transition) -> int | None:
         """Return the job that has a key that *record* would have to take."""
         if record.flow is None:
             return None
@@ -433,7 +274,7 @@ class Tx:
         """Return what the job becomes, cancelled if another has its key; move its keys."""
         if record.flow is None:
             return transition
-        rival = self._rival(record, transition)
+        rival = self.rival(record, transition)
         if rival is not None:
             transition = superseded(transition, rival)
         after = transition.status if transition.keep else None
@@ -442,7 +283,7 @@ class Tx:
 
     # ------------------------------------------------------------------ arriving
 
-    def _arrive(self, record: Record, transition: Transition, *, seq: int, finished_at: float) -> None:
+    def arrive(self, record: Record, transition: Transition, *, seq: int, finished_at: float) -> None:
         """Put a job that has left its place into its new one, and count."""
         status = transition.status
         assert status is not None
@@ -452,30 +293,17 @@ class Tx:
         for name in totals(transition):
             self._deltas[queue, task][_COLUMN["total_" + name]] += 1
         if not transition.keep:
-            self._deltas[queue, task][_STATUS[record.status]] -= 1
-            self._forgotten.append(job_id)
+            self.delete(job_id, queue, task, record.status)
             return
         self.count_move(queue, task, record.status, status)
         counters = (transition.attempt, transition.failures, transition.crashes)
         ended = record.status is Status.RUNNING and transition.outcome is not None
         error = text(transition.error)
         if status in FINISHED:
-            self._done.append(
-                (
-                    job_id,
-                    queue,
-                    task,
-                    status.value,
-                    record.run_at,
-                    record.started_at,
-                    finished_at,
-                    *counters,
-                    record.worker,
-                    transition.outcome.value if ended and transition.outcome else None,
-                    error,
-                    text(transition.result),
-                )
-            )
+            outcome = transition.outcome.value if ended and transition.outcome else None
+            instants = (record.run_at, record.started_at, finished_at)
+            last = (record.worker, outcome, error, text(transition.result))
+            self._done.append((job_id, queue, task, status.value, *instants, *counters, *last))
         else:
             if ended and transition.outcome:
                 outcome = transition.outcome.value
@@ -483,35 +311,12 @@ class Tx:
                     (job_id, record.attempt, record.worker, record.started_at, finished_at, outcome, error)
                 )
             if status is Status.PENDING:
-                if not (transition.keep_place and seq):
-                    self._seq += 1
-                    seq = self._seq
-                    available = self.now
-                    self._places.append((seq, job_id))
+                if transition.keep_place and seq:
+                    self._ready.append((queue, task, -record.priority, seq, job_id, record.run_at, *counters))
                 else:
-                    available = record.run_at
-                self._ready.append((queue, task, -record.priority, seq, job_id, available, *counters))
+                    self.make_available(job_id, queue, task, record.priority, run_at=self.now, counters=counters)
                 self._wake = True
             else:
                 retrying = int(status is Status.RETRYING)
                 run_at = transition.run_at if transition.run_at is not None else self.now
                 self._timer.append((job_id, queue, task, run_at, retrying, *counters))
-
-    # ------------------------------------------------------------------ retention
-
-    def purge(self, cutoffs: dict[Status, float], limit: int, queue: str | None) -> int:
-        """Delete finished jobs that ended before their status's cutoff."""
-        self.flush()
-        deleted = 0
-        for status, cutoff in cutoffs.items():
-            if deleted >= limit:
-                break
-            rows = self._execute(self.sql.expired, (status.value, cutoff, queue, queue, limit - deleted)).fetchall()
-            for job_id, in_queue, task, flow in rows:
-                self._deltas[in_queue, task][_STATUS[status]] -= 1
-                self._execute(self.sql.take_done, (job_id,))
-                if flow is not None:
-                    self.holds.move(flow_of(flow), job_id, 0.0, status, None)
-                self._forgotten.append(job_id)
-            deleted += len(rows)
-        return deleted
