@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Un
 
 import msgspec
 
-from windlass import codec, lifecycle
+from windlass import codec
 from windlass.client import Client
+from windlass.ending import completion
 from windlass.errors import (
     ClosedError,
     DuplicateTaskError,
@@ -25,7 +26,6 @@ from windlass.errors import (
     UnknownTaskError,
     WorkerStateError,
 )
-from windlass.lifecycle import Settlement
 from windlass.settings import resolve
 from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, Task, TaskOptions, options
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from windlass.backoff import Backoff
+    from windlass.bounds import Keep, OnCrash, Until
     from windlass.context import Context
     from windlass.drivers.base import Transaction
     from windlass.events import Event
@@ -184,6 +185,10 @@ class Windlass(Client):
         tags: Sequence[str] = (),
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         raw: bool = False,
         replace: bool = False,
     ) -> Decorator: ...
@@ -193,7 +198,7 @@ class Windlass(Client):
         Its name is its ``__qualname__`` unless given; ``aliases`` are other names under which its jobs are taken, for
         renames. ``lane`` is where it runs: ``"async"`` (coroutine functions), ``"thread"``, or ``"process"`` (CPU work,
         hard kills). With ``retry_on`` only those exceptions are tried again; those of ``discard_on`` end the job at
-        once. ``raw=True`` gives the function the JSON value untouched.
+        once. ``expires``, ``deadline``, ``on_crash`` and ``keep`` are as for ``task.using``. ``raw=True`` gives the function the JSON value untouched.
 
         Raises:
             DuplicateTaskError: the name is taken; ``replace=True`` takes it over.
@@ -339,7 +344,7 @@ class Windlass(Client):
         with self.driver.transaction(connection) as inner:
             transaction = AttemptTransaction(self, inner, record)
             yield transaction
-            inner.settle(Settlement(record, lifecycle.succeed(record, transaction.encoded), self.driver.now()))
+            inner.settle(completion(record, transaction.encoded, self.driver.now()))
         context.ended = True
 
     # ------------------------------------------------------------------ working

@@ -21,6 +21,7 @@ from typing import (
 
 import msgspec
 
+from windlass.bounds import Bounds, Keep, OnCrash, Until, bounds_of
 from windlass.codec import Codec
 from windlass.context import Context
 from windlass.errors import ConfigurationError, NotYetError, SignatureError
@@ -56,6 +57,10 @@ class TaskOptions(TypedDict, total=False):
     tags: Sequence[str]
     retry_on: type[BaseException] | tuple[type[BaseException], ...] | None
     discard_on: type[BaseException] | tuple[type[BaseException], ...] | None
+    expires: Until | None
+    deadline: Until | None
+    on_crash: OnCrash | None
+    keep: Keep | None
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -72,6 +77,10 @@ class EnqueueOptions(TypedDict, total=False):
     meta: Mapping[str, Any] | None
     unique: Any
     idempotency_key: str | None
+    expires: Until | None
+    deadline: Until | None
+    on_crash: OnCrash | None
+    keep: Keep | None
 
 
 class TaskHost(Protocol):
@@ -99,6 +108,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] | None = None
     origin: str | None = None
     meta: Mapping[str, Any] | None = None
+    bounds: Bounds | None = None
 
 
 def options(
@@ -114,6 +124,10 @@ def options(
     meta: Mapping[str, Any] | None = None,
     unique: Any = None,
     idempotency_key: str | None = None,
+    expires: Until | None = None,
+    deadline: Until | None = None,
+    on_crash: OnCrash | None = None,
+    keep: Keep | None = None,
 ) -> Options:
     """Check the options of an enqueue.
 
@@ -137,6 +151,7 @@ def options(
         tags=None if tags is None else check_tags(tags),
         origin=None if origin is None else check_name("origin", origin),
         meta=None if meta is None else _check_meta(meta),
+        bounds=bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep),
     )
 
 
@@ -254,6 +269,10 @@ class Task(Generic[P, R]):
         tags: Sequence[str] = (),
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         raw: bool = False,
         payload_type: type | None = None,
     ) -> None:
@@ -273,6 +292,7 @@ class Task(Generic[P, R]):
         self.tags = check_tags(tags)
         self.retry_on = _errors("retry_on", retry_on)
         self.discard_on = _errors("discard_on", discard_on)
+        self.bounds = bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
@@ -346,11 +366,18 @@ class Task(Generic[P, R]):
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         connection: Any = None,
     ) -> Using[P, R]:
         """Return the task with options for its enqueue: ``send.using(delay=60).enqueue(...)``.
 
         Durations are ``timedelta`` or seconds; ``run_at`` is an aware ``datetime``; ``timeout=0`` = explicitly none.
+        ``expires`` and ``deadline`` are durations from the job's creation, or aware ``datetime``: a job that has not
+        started by the one is cancelled, and one that has not ended by the other is dead. ``on_crash="dead"``: an attempt
+        that is lost with its worker is the last. ``keep=False``: nothing is kept of the job once it has completed.
         With ``connection`` the job is written in the caller's transaction and appears if and when it commits.
         """
         given = options(
@@ -365,6 +392,10 @@ class Task(Generic[P, R]):
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,
+            expires=expires,
+            deadline=deadline,
+            on_crash=on_crash,
+            keep=keep,
         )
         return Using(self, given, connection)
 

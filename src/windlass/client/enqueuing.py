@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from windlass import codec
+from windlass import bounds, codec, terms
 from windlass.drivers.sql import ainsert_on, insert_on
 from windlass.errors import (
     PayloadError,
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from windlass.bounds import Keep, OnCrash, Until
     from windlass.job import Holder
+    from windlass.task import AnyTask
     from windlass.times import Duration
 
 from windlass.client.handle import Handle
@@ -54,7 +56,17 @@ class Enqueuing(Handle):
             tags=tags,
             origin=given.origin,
             meta=meta,
+            terms=self._terms(draft, task),
         )
+
+    def _terms(self, draft: Draft[Any], task: AnyTask | None) -> bytes | None:
+        """Return what a job carries for those who run it: call before task."""
+        given, of_task = draft.options, task.bounds if task is not None else None
+        if given.bounds is None and of_task is None:
+            return None
+        resolved = bounds.resolve(given.bounds, of_task)
+        bounds.check_start(resolved, given.delay, given.run_at, task=draft.task)
+        return terms.encode(resolved)
 
     def enqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
         """Store one draft."""
@@ -80,6 +92,10 @@ class Enqueuing(Handle):
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         connection: Any = None,
     ) -> Job:
         """Enqueue by name: for a task that another process knows, or with a payload that is JSON already.
@@ -103,6 +119,10 @@ class Enqueuing(Handle):
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,
+            expires=expires,
+            deadline=deadline,
+            on_crash=on_crash,
+            keep=keep,
         )
         return self.enqueue_draft(self._named(name, payload, given), connection=connection)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from windlass import lifecycle
+from windlass import ending, lifecycle
 from windlass.drivers.base import Filter, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
@@ -242,6 +242,8 @@ class Pump:
         return self._due is not None and self._driver.now() >= self._due
 
     def _pause(self) -> float:
+        if self._unsettled:  # claims that are not to run
+            return 0.0
         now = time.monotonic()
         every = self._poll() if self._free() > 0 else LOOK
         every = min(every, LOOK) if self.running else every
@@ -382,6 +384,8 @@ class Pump:
             if task is None:  # unregistered since the names were sent
                 self._unsettled.append(Settlement(record, lifecycle.release(record), self._driver.now()))
                 continue
+            if record.terms is not None and self._too_late(record):
+                continue
             execution = Execution(self._app, task, record, self._stopping)
             self.running[record.lease] = execution
             if execution.deadline is not None:
@@ -397,6 +401,13 @@ class Pump:
                 for execution in executions:
                     execution.give_back(NO_ROOM)
                 self.finished(executions)
+
+    def _too_late(self, record: Record) -> bool:
+        now = self._driver.now()
+        refused = ending.refusal(record, now)
+        if refused is not None:
+            self._unsettled.append(Settlement(record, refused, now))
+        return refused is not None
 
     def _task_names(self) -> tuple[str, ...]:
         if self._names_version != self._app.registry_version:
