@@ -50,7 +50,7 @@ from windlass.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from windlass.job import Attempt, Failure, Job, Kind, Outcome, Status
+from windlass.job import Attempt, Failure, Job, Kind, Line, Outcome, Progress, Status
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
 from windlass.task import Draft, Task
 
@@ -92,12 +92,14 @@ __all__ = [
     "Kind",
     "LeaseLost",
     "LeaseLostError",
+    "Line",
     "Linear",
     "NotReplicatedError",
     "NotSupportedError",
     "NotYetError",
     "Outcome",
     "PayloadError",
+    "Progress",
     "QueuePaused",
     "QueueResumed",
     "Retry",

@@ -26,6 +26,7 @@ from windlass.errors import (
     UnknownTaskError,
     WorkerStateError,
 )
+from windlass.notes import Aside
 from windlass.settings import resolve
 from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, Task, TaskOptions, options
 
@@ -341,11 +342,31 @@ class Windlass(Client):
                 f"the {self._driver.name} store has no transactions; use SQLite or another SQL store for exactly-once"
             )
         assert record is not None
-        with self.driver.transaction(connection) as inner:
+        with self._told_aside(context, record) as aside, self.driver.transaction(connection) as inner:
             transaction = AttemptTransaction(self, inner, record)
             yield transaction
+            keep = getattr(inner, "note", None)
+            if keep is not None and (page := aside.page()) is not None:
+                keep([page.note()])
             inner.settle(completion(record, transaction.encoded, self.driver.now()))
         context.ended = True
+
+    @contextmanager
+    def _told_aside(self, context: Context, record: Record) -> Iterator[Aside]:
+        """Keep what the handler tells for its transaction: written elsewhere it would come after the lease has ended."""
+        scribe, aside = context.scribe, Aside(record, self.driver)
+        if scribe is None:
+            yield aside
+            return
+        context.scribe = aside
+        try:
+            scribe.flush([record.lease])
+            yield aside
+        except BaseException:
+            aside.hand_on(scribe)
+            raise
+        finally:
+            context.scribe = scribe
 
     # ------------------------------------------------------------------ working
 

@@ -19,6 +19,7 @@ from windlass.drivers.memory import MemoryDriver
 from windlass.errors import UnknownTaskError
 from windlass.job import Record, Status
 from windlass.lifecycle import Settlement
+from windlass.notes import Direct
 from windlass.task import Task
 from windlass.times import Duration, seconds
 from windlass.worker.execution import Execution
@@ -99,7 +100,7 @@ class Harness:
         if refused is not None:
             self.driver.exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
             return False
-        execution = Execution(self._app, task, record, threading.Event())
+        execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
         try:
             run = functools.partial(_run_async, execution) if task.is_async else execution.call
             result = contextvars.copy_context().run(run)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.job import Record
     from windlass.lifecycle import Transition
+    from windlass.notes import Scribe
     from windlass.task import AnyTask
 
 log = logging.getLogger(__name__)
@@ -53,11 +54,14 @@ class Execution:
 
     __slots__ = ("_driver", "_ending", "app", "cause", "context", "deadline", "due", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
 
-    def __init__(self, app: Windlass, task: AnyTask, record: Record, stopping: threading.Event) -> None:
+    def __init__(
+        self, app: Windlass, task: AnyTask, record: Record, stopping: threading.Event, scribe: Scribe | None = None
+    ) -> None:
         self.app = app
         self.task = task
         self.record = record
         self.context = Context(record, app, stopping=stopping)
+        self.context.scribe = scribe
         self.cause: Cause | None = None
         self.error: BaseException | None = None
         self.settlement: Settlement | None = None

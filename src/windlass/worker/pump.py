@@ -25,6 +25,7 @@ from windlass.drivers.base import Filter, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
 from windlass.worker.execution import NO_ROOM, Cause, Execution
+from windlass.worker.scribe import Scribe
 from windlass.worker.service import LEAVE, Backoff
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Pump:
         self._stopping = stopping
         self._teller = teller
         self.lanes: Mapping[str, Lane] = {}
+        self.scribe = Scribe(app.driver, on_refused=self.refused)
         self.heart: Heart | None = None
         """In quiet mode the heart rests when there has been nothing to do for a while."""
         self._worked = time.monotonic()
@@ -139,10 +141,14 @@ class Pump:
         self._accepting = False
         self._bell.ring()
 
-    def interrupt(self, cause: Cause, job_id: int | None = None) -> None:
-        """Ask one job, or all, to stop."""
-        self._signals.append((cause, job_id))
+    def interrupt(self, cause: Cause, lease: int | None = None) -> None:
+        """Ask one attempt, or all, to stop."""
+        self._signals.append((cause, lease))
         self._bell.ring()
+
+    def refused(self, lease: int) -> None:
+        """Stop an attempt whose word is not taken any more: its lease is lost."""
+        self.interrupt(Cause.LOST, lease)
 
     def rename(self, worker: str) -> None:
         """Go on under another id: the store has declared the old one lost."""
@@ -271,6 +277,7 @@ class Pump:
     def _turn(self) -> None:
         self._rung = False
         ended = self._take_ended()
+        self.scribe.flush([settlement.record.lease for settlement in self._unsettled])
         starting = self._next_alone()
         if not self._accepting:
             self._unsettled += [
@@ -386,7 +393,7 @@ class Pump:
                 continue
             if record.terms is not None and self._too_late(record):
                 continue
-            execution = Execution(self._app, task, record, self._stopping)
+            execution = Execution(self._app, task, record, self._stopping, self.scribe)
             self.running[record.lease] = execution
             if execution.deadline is not None:
                 self._push(execution.deadline, execution, 0)
@@ -426,11 +433,11 @@ class Pump:
 
     def _interrupt_asked(self) -> None:
         while self._signals:
-            cause, job_id = self._signals.popleft()
+            cause, lease = self._signals.popleft()
             for execution in list(self.running.values()):
-                if job_id is None or execution.record.id == job_id:
+                if lease is None or (execution.record.lease == lease and not execution.context.ended):
                     self._interrupt(execution, cause)
-            if cause is Cause.LOST and job_id is None:
+            if cause is Cause.LOST and lease is None:
                 self._alone.clear()
 
     def _interrupt(self, execution: Execution, cause: Cause) -> None:

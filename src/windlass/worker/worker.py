@@ -301,6 +301,7 @@ class _Parts:
     def start(self) -> None:
         """Start: known to the store first, then claiming."""
         self.heart.start()
+        self.pump.scribe.start()
         self.pump.start()
         self.maintenance.start()
 
@@ -319,6 +320,7 @@ class _Parts:
             self._settled(patience, hurry)
             given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
         self.pump.quit()
+        self.pump.scribe.stop()
         self.heart.stop()
         if self.heart.age < 2 * self._app.settings.beat:  # else the store is away, and signing off would wait for it
             self._sign_off()
