@@ -52,6 +52,7 @@ from windlass.events import (
 )
 from windlass.job import Attempt, Failure, Job, Kind, Line, Outcome, Progress, Status
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
+from windlass.queues import Reserved
 from windlass.task import Draft, Task
 
 __version__ = "0.1.0"
@@ -102,6 +103,7 @@ __all__ = [
     "Progress",
     "QueuePaused",
     "QueueResumed",
+    "Reserved",
     "Retry",
     "SchemaError",
     "ShutdownTimeoutError",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from windlass.drivers.base import Transaction
     from windlass.events import Event
     from windlass.job import Job, Record
+    from windlass.queues import Order, Queues
     from windlass.times import Duration
     from windlass.worker import Worker
 
@@ -374,7 +375,8 @@ class Windlass(Client):
         self,
         *,
         concurrency: int | None = None,
-        queues: Sequence[str] | str | None = None,
+        queues: Queues | None = None,
+        order: Order | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
     ) -> Worker:
@@ -382,7 +384,11 @@ class Windlass(Client):
 
         Args:
             concurrency: jobs run at once, over all lanes.
-            queues: take from these only; default: all.
+            queues: take from these only, default all: names, or a mapping of names to weights (``{"mail": 3, "slow": 1}``)
+                or to slots that are for that queue alone (``{"mail": Reserved(2), "default": 1}``).
+            order: ``"merged"`` takes the best job of all queues, by priority and age; ``"strict"`` empties the queues in
+                the order listed; ``"weighted"`` draws an order for each turn, heavy queues first more often. Default:
+                weighted when weights are given, else merged.
             max_jobs: stop after so many jobs, for a supervisor to start afresh.
             max_memory: stop when this process holds more MiB.
         """
@@ -393,6 +399,7 @@ class Windlass(Client):
             self,
             concurrency=concurrency,
             queues=queues,
+            order=order,
             max_jobs=max_jobs,
             max_memory=max_memory,
         )

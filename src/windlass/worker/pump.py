@@ -13,9 +13,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +25,7 @@ from windlass import ending, lifecycle
 from windlass.drivers.base import Filter, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
+from windlass.worker.demand import Demand, demand, remainder, shared_free
 from windlass.worker.execution import NO_ROOM, Cause, Execution
 from windlass.worker.scribe import Scribe
 from windlass.worker.service import LEAVE, Backoff
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
+    from windlass.queues import Selection
     from windlass.worker.heart import Heart
     from windlass.worker.lanes import Lane
     from windlass.worker.teller import Teller
@@ -70,7 +73,7 @@ class Pump:
         worker: str,
         bell: Bell,
         concurrency: int,
-        queues: tuple[str, ...] | None,
+        selection: Selection,
         stopping: threading.Event,
         teller: Teller,
     ) -> None:
@@ -79,7 +82,7 @@ class Pump:
         self.worker = worker
         self._bell = bell
         self._concurrency = concurrency
-        self._queues = queues
+        self._selection = selection
         self._stopping = stopping
         self._teller = teller
         self.lanes: Mapping[str, Lane] = {}
@@ -284,22 +287,11 @@ class Pump:
                 Settlement(record, lifecycle.release(record), self._driver.now()) for record in self._alone
             ]
             self._alone.clear()
-        limit = self._free() if not starting else 0
-        turn = Turn(
-            worker=self.worker,
-            settlements=self._unsettled,
-            starting=starting,
-            limit=limit,
-            start=limit,
-            cautious=self._cautious,
-            queues=self._queues,
-            tasks=self._task_names(),
-        )
+        wanted = Demand(0) if starting else self._demand()
         try:
-            turned = self._driver.exchange(turn)
+            turned = self._exchange(wanted, settlements=self._unsettled, starting=starting)
         except BaseException:
             self._alone.extendleft(starting)
-            self._doubts, self._doubt_at = 3, time.monotonic()
             raise
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
@@ -315,6 +307,47 @@ class Pump:
         self._teller.settled(settled, ended, refused)
         for signal in turned.signals:
             self._signalled(signal)
+        if wanted.rest:
+            self._ask_rest(wanted)
+
+    def _exchange(
+        self, wanted: Demand, *, settlements: Sequence[Settlement] = (), starting: Sequence[Record] = ()
+    ) -> Turned:
+        turn = Turn(
+            worker=self.worker,
+            settlements=settlements,
+            starting=starting,
+            limit=wanted.limit,
+            start=wanted.limit,
+            cautious=self._cautious,
+            queues=self._selection.names,
+            takes=wanted.takes,
+            tasks=self._task_names(),
+        )
+        try:
+            return self._driver.exchange(turn)
+        except BaseException:
+            self._doubts, self._doubt_at = 3, time.monotonic()
+            raise
+
+    def _demand(self) -> Demand:
+        if self._selection.plain or not self._free():
+            return Demand(self._free())
+        return demand(self._selection, self._by_queue(), self._concurrency, random.shuffle)
+
+    def _by_queue(self) -> Mapping[str, int]:
+        return Counter(execution.record.queue for execution in self.running.values())
+
+    def _ask_rest(self, wanted: Demand) -> None:
+        """Ask the later queues of an order for what the first has left."""
+        if self._free():
+            rest = remainder(wanted.rest, shared_free(self._selection, self._by_queue(), self._concurrency))
+            if rest.limit:
+                turned = self._exchange(rest)
+                self._due = min((due for due in (self._due, turned.due) if due is not None), default=None)
+                self._start(turned.claims)
+                for signal in turned.signals:
+                    self._signalled(signal)
 
     def _reconcile(self) -> None:
         """Make up for answers that got lost with the connection: claims that nobody else would give back, and signals.

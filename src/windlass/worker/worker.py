@@ -18,7 +18,7 @@ import msgspec
 from windlass.context import _current
 from windlass.errors import ConfigurationError, ConnectionLostError, ShutdownTimeoutError, WorkerStateError
 from windlass.events import WorkerStarted, WorkerStopped
-from windlass.settings import check_name
+from windlass.queues import select
 from windlass.times import seconds
 from windlass.worker import logs
 from windlass.worker.execution import Cause
@@ -30,10 +30,11 @@ from windlass.worker.service import Backoff
 from windlass.worker.teller import Teller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from windlass.app import Windlass
     from windlass.drivers.base import Worker as Card
+    from windlass.queues import Order, Queues, Selection
     from windlass.times import Duration
 
 log = logging.getLogger(__name__)
@@ -73,16 +74,14 @@ class Worker:
         app: Windlass,
         *,
         concurrency: int | None = None,
-        queues: Sequence[str] | str | None = None,
+        queues: Queues | None = None,
+        order: Order | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
     ) -> None:
         self._app = app
         self._concurrency = _positive("concurrency", CONCURRENCY if concurrency is None else concurrency)
-        names = (queues,) if isinstance(queues, str) else queues
-        self._queues = None if names is None else tuple(dict.fromkeys(check_name("queue", name) for name in names))
-        if self._queues == ():
-            raise ConfigurationError("queues must name at least one queue; leave it out for all")
+        self._selection = select(queues, order, concurrency=self._concurrency)
         self._max_jobs = None if max_jobs is None else _positive("max_jobs", max_jobs)
         self._max_memory = None if max_memory is None else _positive("max_memory", max_memory)
         self._parts: _Parts | None = None
@@ -128,7 +127,7 @@ class Worker:
             if self.alive:
                 raise WorkerStateError("this worker is running already; stop() it first")
             self._hurry.up = False
-            parts = _Parts(self._app, concurrency=self._concurrency, queues=self._queues)
+            parts = _Parts(self._app, concurrency=self._concurrency, selection=self._selection)
             try:
                 self._prepare()
                 parts.start()
@@ -265,7 +264,7 @@ class _Flag:
 class _Parts:
     """The threads of one start."""
 
-    def __init__(self, app: Windlass, *, concurrency: int, queues: tuple[str, ...] | None) -> None:
+    def __init__(self, app: Windlass, *, concurrency: int, selection: Selection) -> None:
         logs.install()
         self._app = app
         self.pid = os.getpid()
@@ -278,14 +277,13 @@ class _Parts:
             worker=_new_id(),
             bell=self._bell,
             concurrency=concurrency,
-            queues=queues,
+            selection=selection,
             stopping=self._stopping,
             teller=self.teller,
         )
         self._concurrency = concurrency
-        self._queues = queues
         self._base = new_card(
-            app, worker=self.pump.worker, bell=self._bell.address, concurrency=concurrency, queues=queues
+            app, worker=self.pump.worker, bell=self._bell.address, concurrency=concurrency, queues=selection.names
         )
         self.heart = Heart(app, card=self._card, on_lost=self._lost, on_cut_off=self._cut_off)
         self.maintenance = Maintenance(
@@ -293,7 +291,7 @@ class _Parts:
             worker=lambda: self.pump.worker,
             trusted=lambda: self.heart.trusted,
             resting=lambda: self.heart.resting,
-            queues=queues,
+            queues=selection.names,
         )
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
         self.pump.lanes = Lanes(self.pump.finished, concurrency)
