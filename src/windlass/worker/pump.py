@@ -25,6 +25,7 @@ from windlass import ending, lifecycle
 from windlass.drivers.base import Filter, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
+from windlass.limits import wide_gates
 from windlass.worker.demand import Demand, demand, remainder, shared_free
 from windlass.worker.execution import NO_ROOM, Cause, Execution
 from windlass.worker.scribe import Scribe
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
     from windlass.queues import Selection
+    from windlass.worker.batches import Batches
     from windlass.worker.heart import Heart
     from windlass.worker.lanes import Lane
     from windlass.worker.teller import Teller
@@ -86,6 +88,9 @@ class Pump:
         self._stopping = stopping
         self._teller = teller
         self.lanes: Mapping[str, Lane] = {}
+        self.batches: Batches | None = None
+        self.heard = False
+        """Whether somebody listened to what is published, at the last turn."""
         self.scribe = Scribe(app.driver, on_refused=self.refused)
         self.heart: Heart | None = None
         """In quiet mode the heart rests when there has been nothing to do for a while."""
@@ -296,6 +301,7 @@ class Pump:
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
         self._due = turned.due
+        self.heard = turned.heard
         settled, self._unsettled = self._unsettled, []
         refused = set(turned.refused)
         if not turned.known:
@@ -307,6 +313,8 @@ class Pump:
         self._teller.settled(settled, ended, refused)
         for signal in turned.signals:
             self._signalled(signal)
+        if turned.ripe and self.batches is not None:
+            self.batches.ripen(turned.ripe)
         if wanted.rest:
             self._ask_rest(wanted)
 
@@ -450,10 +458,18 @@ class Pump:
         return refused is not None
 
     def _task_names(self) -> tuple[str, ...]:
-        if self._names_version != self._app.registry_version:
-            self._names_version = self._app.registry_version
+        version = self._app.registry_version
+        if self._names_version != version:
+            self._declare_limits()
             self._names = self._app.task_names()
+            self._names_version = version
         return self._names
+
+    def _declare_limits(self) -> None:
+        """Tell the store the limits of whole tasks, before any of their jobs is claimed here."""
+        for task in self._app.tasks.values():
+            for gate in wide_gates(getattr(task, "limits", ()), task.name):
+                self._driver.set_gate(gate, pinned=False)
 
     # ------------------------------------------------------------------ stopping handlers
 

@@ -21,6 +21,7 @@ from windlass.events import WorkerStarted, WorkerStopped
 from windlass.queues import select
 from windlass.times import seconds
 from windlass.worker import logs
+from windlass.worker.batches import Batches
 from windlass.worker.execution import Cause
 from windlass.worker.heart import Heart, new_card
 from windlass.worker.lanes import Lanes
@@ -293,6 +294,11 @@ class _Parts:
             resting=lambda: self.heart.resting,
             queues=selection.names,
         )
+        settle = getattr(app, "settle_batches", None)
+        self.batches = (
+            None if settle is None else Batches(app.driver, settle=settle, resting=lambda: self.heart.resting)
+        )
+        self.pump.batches = self.batches
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
         self.pump.lanes = Lanes(self.pump.finished, concurrency)
 
@@ -300,6 +306,8 @@ class _Parts:
         """Start: known to the store first, then claiming."""
         self.heart.start()
         self.pump.scribe.start()
+        if self.batches is not None:
+            self.batches.start()
         self.pump.start()
         self.maintenance.start()
 
@@ -319,6 +327,8 @@ class _Parts:
             given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
         self.pump.quit()
         self.pump.scribe.stop()
+        if self.batches is not None:
+            self.batches.stop()
         self.heart.stop()
         if self.heart.age < 2 * self._app.settings.beat:  # else the store is away, and signing off would wait for it
             self._sign_off()
