@@ -56,9 +56,10 @@ from windlass.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from windlass.job import Attempt, Failure, Job, Kind, Outcome, Progress, Status
+from windlass.job import Attempt, Failure, Job, Kind, Line, Outcome, Progress, Status
 from windlass.limits import Limit, Rate
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
+from windlass.queues import Reserved
 from windlass.task import Draft, Task
 from windlass.uniqueness import Unique
 
@@ -107,6 +108,7 @@ __all__ = [
     "LeaseLost",
     "LeaseLostError",
     "Limit",
+    "Line",
     "Linear",
     "NotReplicatedError",
     "NotSupportedError",
@@ -117,6 +119,7 @@ __all__ = [
     "QueuePaused",
     "QueueResumed",
     "Rate",
+    "Reserved",
     "Retry",
     "SchemaError",
     "ShutdownTimeoutError",

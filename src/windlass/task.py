@@ -21,6 +21,7 @@ from typing import (
 
 import msgspec
 
+from windlass.bounds import Bounds, Keep, OnCrash, Until, bounds_of
 from windlass.codec import Codec
 from windlass.context import Context
 from windlass.errors import ConfigurationError, SignatureError
@@ -58,6 +59,10 @@ class TaskOptions(TypedDict, total=False):
     tags: Sequence[str]
     retry_on: type[BaseException] | tuple[type[BaseException], ...] | None
     discard_on: type[BaseException] | tuple[type[BaseException], ...] | None
+    expires: Until | None
+    deadline: Until | None
+    on_crash: OnCrash | None
+    keep: Keep | None
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -74,6 +79,10 @@ class EnqueueOptions(TypedDict, total=False):
     meta: Mapping[str, Any] | None
     unique: Any
     idempotency_key: str | None
+    expires: Until | None
+    deadline: Until | None
+    on_crash: OnCrash | None
+    keep: Keep | None
 
 
 class TaskHost(Protocol):
@@ -105,6 +114,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """False: not unique, whatever the task says."""
     idempotency_key: str | None = None
     batch_id: int | None = None
+    bounds: Bounds | None = None
 
 
 def options(
@@ -120,6 +130,10 @@ def options(
     meta: Mapping[str, Any] | None = None,
     unique: Any = None,
     idempotency_key: str | None = None,
+    expires: Until | None = None,
+    deadline: Until | None = None,
+    on_crash: OnCrash | None = None,
+    keep: Keep | None = None,
 ) -> Options:
     """Check the options of an enqueue.
 
@@ -140,6 +154,7 @@ def options(
         meta=None if meta is None else _check_meta(meta),
         unique=unique if unique is None or unique is False else unique_of(unique),
         idempotency_key=None if idempotency_key is None else check_name("idempotency_key", idempotency_key),
+        bounds=bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep),
     )
 
 
@@ -261,6 +276,10 @@ class Task(Generic[P, R]):
         tags: Sequence[str] = (),
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         raw: bool = False,
         payload_type: type | None = None,
     ) -> None:
@@ -280,6 +299,7 @@ class Task(Generic[P, R]):
         self.limits = limits_of(limit)
         self.retry_on = _errors("retry_on", retry_on)
         self.discard_on = _errors("discard_on", discard_on)
+        self.bounds = bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
@@ -353,11 +373,18 @@ class Task(Generic[P, R]):
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         connection: Any = None,
     ) -> Using[P, R]:
         """Return the task with options for its enqueue: ``send.using(delay=60).enqueue(...)``.
 
         Durations are ``timedelta`` or seconds; ``run_at`` is an aware ``datetime``; ``timeout=0`` = explicitly none.
+        ``expires`` and ``deadline`` are durations from the job's creation, or aware ``datetime``: a job that has not
+        started by the one is cancelled, and one that has not ended by the other is dead. ``on_crash="dead"``: an attempt
+        that is lost with its worker is the last. ``keep=False``: nothing is kept of the job once it has completed.
         With ``connection`` the job is written in the caller's transaction and appears if and when it commits.
         """
         given = options(
@@ -372,6 +399,10 @@ class Task(Generic[P, R]):
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,
+            expires=expires,
+            deadline=deadline,
+            on_crash=on_crash,
+            keep=keep,
         )
         return Using(self, given, connection)
 

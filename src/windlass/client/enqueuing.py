@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import msgspec
 
-from windlass import codec, lifecycle, terms
+from windlass import bounds, codec, lifecycle, terms
 from windlass.chain import previous_of
 from windlass.drivers.sql import ainsert_on, insert_on
 from windlass.errors import NotSupportedError, PayloadError, UniqueConflictError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from windlass.bounds import Keep, OnCrash, Until
     from windlass.job import Gate, Hold, Holder
     from windlass.lifecycle import Transition
     from windlass.task import AnyTask
@@ -71,7 +72,7 @@ class Enqueuing(Handle):
             idempotency_key=given.idempotency_key,
             holds=holds,
             gates=gates,
-            terms=self._terms(draft),
+            terms=self._terms(draft, task),
         )
 
     def _flow(
@@ -87,11 +88,16 @@ class Enqueuing(Handle):
         holds = () if unique is None else (unique.hold(name, queue, arguments),)
         return holds, gates_of(limits, name, arguments)
 
-    def _terms(self, draft: Draft[Any]) -> bytes | None:
-        if not draft.then:
+    def _terms(self, draft: Draft[Any], task: AnyTask | None) -> bytes | None:
+        """Return what a job carries for those who run it: call before task, and the later steps of its chain."""
+        given, of_task = draft.options, task.bounds if task is not None else None
+        if given.bounds is None and of_task is None and not draft.then:
             return None
-        names = [(step, previous_of(step)) for step in draft.then]
-        return terms.encode(terms.Terms(chain=tuple(terms.link(self._new_job(*step), step[1]) for step in names)))
+        resolved = bounds.resolve(given.bounds, of_task)
+        bounds.check_start(resolved, given.delay, given.run_at, task=draft.task)
+        steps = [(step, previous_of(step)) for step in draft.then]
+        chain = tuple(terms.link(self._new_job(*step), step[1]) for step in steps)
+        return terms.encode(msgspec.structs.replace(resolved, chain=chain))
 
     def enqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
         """Store one draft."""
@@ -117,6 +123,10 @@ class Enqueuing(Handle):
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         connection: Any = None,
     ) -> Job:
         """Enqueue by name: for a task that another process knows, or with a payload that is JSON already.
@@ -141,6 +151,10 @@ class Enqueuing(Handle):
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,
+            expires=expires,
+            deadline=deadline,
+            on_crash=on_crash,
+            keep=keep,
         )
         return self.enqueue_draft(self._named(name, payload, given), connection=connection)
 

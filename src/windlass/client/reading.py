@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
@@ -12,7 +13,7 @@ from windlass.errors import (
     JobNotFoundError,
     NotYetError,
 )
-from windlass.job import Attempt, Failure, Job, Outcome, Record, Status
+from windlass.job import Attempt, Failure, Job, Line, Outcome, Record, Status
 from windlass.limits import has_room
 from windlass.offload import offload
 from windlass.report import Count, Page, Queue, Shut, Stats, Throughput, Why, explain
@@ -21,7 +22,6 @@ from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
 
     from windlass.drivers.base import Finding, Worker
 
@@ -72,6 +72,17 @@ class Reading(Handle):
         ]
 
     ahistory = offload(history)
+
+    def lines(self, job_id: int, *, after: int = 0) -> list[Line]:
+        """Return the lines of a job's own log after line number *after*, oldest first; the last 1,000 are kept."""
+        if not whole(after) or after < 0:
+            raise ConfigurationError(f"after must be the number of a line, not {after!r}")
+        return [
+            Line(number, datetime.fromtimestamp(at, UTC), text)
+            for number, at, text in self.driver.lines(check_id(job_id), after)
+        ]
+
+    alines = offload(lines)
 
     def join(self, job_id: int, *, timeout: Duration | None = None) -> Any:
         """Wait for a job's end and return its result (not built yet)."""

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
+from windlass import ending
 from windlass.drivers.base import Filter, Turn
 from windlass.drivers.memory import MemoryDriver
 from windlass.errors import UnknownTaskError
 from windlass.job import Record, Status
+from windlass.lifecycle import Settlement
+from windlass.notes import Direct
 from windlass.task import Task
 from windlass.times import Duration, seconds
 from windlass.worker.execution import Execution
@@ -73,7 +76,8 @@ class Harness:
 
         Failed attempts follow the retry rules: advance the clock to run them again. Timeouts are not enforced.
         """
-        for count in range(MOST):
+        ran = 0
+        for _ in range(MOST):
             turn = Turn(
                 worker="testing",
                 limit=1,
@@ -83,15 +87,20 @@ class Harness:
             )
             claims = self.driver.exchange(turn).claims
             if not claims:
-                return count
-            self._run(claims[0])
+                return ran
+            ran += self._run(claims[0])
         raise AssertionError(f"{MOST} jobs ran in one drain(): do they enqueue each other for ever?")
 
-    def _run(self, record: Record) -> None:
+    def _run(self, record: Record) -> bool:
+        """Run one job; False: it came too late to be run."""
         task = self._app.find_task(record.task)
         if task is None:
             raise UnknownTaskError(record.task)
-        execution = Execution(self._app, task, record, threading.Event())
+        refused = ending.refusal(record, self.driver.now())
+        if refused is not None:
+            self.driver.exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
+            return False
+        execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
         try:
             run = functools.partial(_run_async, execution) if task.is_async else execution.call
             result = contextvars.copy_context().run(run)
@@ -101,6 +110,7 @@ class Harness:
             execution.returned(result)
         if execution.settlement is not None:
             self.driver.exchange(Turn(worker="testing", settlements=[execution.settlement]))
+        return True
 
     # ------------------------------------------------------------------ looking
 
