@@ -413,10 +413,6 @@ class Windlass(Client):
         """Not built yet."""
         raise NotYetError("schedules are not built yet")
 
-    def listen(self, *_args: Any, **_options: Any) -> Any:
-        """Not built yet."""
-        raise NotYetError("the fleet-wide stream of events is not built yet; app.on(...) hears this process")
-
 
 def payload_type(kind: type) -> type:
     """Check that *kind* can be a payload of its own.

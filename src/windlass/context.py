@@ -57,6 +57,12 @@ def current() -> Context:
     return found if found is not None else Context(None, None)
 
 
+def attempting(host: object) -> bool:
+    """Whether an attempt at one of *host*'s jobs runs here."""
+    context = _current.get(None)
+    return context is not None and context.record is not None and context.belongs_to(host)
+
+
 class Context:
     """The handler's view of its attempt.
 
@@ -94,6 +100,10 @@ class Context:
     def record(self) -> Record | None:
         """The stored job, as drivers see it."""
         return self._record
+
+    def belongs_to(self, host: object) -> bool:
+        """Whether its job is one of that application's."""
+        return self._host is host
 
     @property
     def attempt(self) -> int:

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
+from windlass.client.ear import Ear
 from windlass.drivers import connect
 from windlass.errors import (
     ClosedError,
 )
 from windlass.events import Hub, LogSubscriber
 from windlass.job import Job, Record
+from windlass.publisher import Publisher
 
 if TYPE_CHECKING:
     import logging
@@ -38,6 +40,8 @@ class Handle:
         self.hub = Hub()
         LogSubscriber(self.hub, logger)
         self._driver: Driver = connect(settings)
+        self.publisher = Publisher(self, self.hub)
+        self.ear = Ear(self)
         self._opened = False
         self._closed = False
         self._ignores_connections = False
@@ -77,16 +81,27 @@ class Handle:
     @contextmanager
     def swapped(self, driver: Driver) -> Iterator[None]:
         """Use another, open driver for a block; ``connection=`` is ignored meanwhile. For tests."""
-        before = self._driver, self._opened, self._ignores_connections
-        self._driver, self._opened, self._ignores_connections = driver, True, True
+        before = self._driver, self._opened, self._ignores_connections, self.ear
+        self._driver, self._opened, self._ignores_connections, self.ear = driver, True, True, Ear(self)
+        self.publisher.forget()
         try:
             yield
         finally:
-            self._driver, self._opened, self._ignores_connections = before
+            self.ear.close()
+            self._driver, self._opened, self._ignores_connections, self.ear = before
+            self.publisher.forget()
+
+    @property
+    def closed(self) -> bool:
+        """Whether everything raises ``ClosedError``."""
+        return self._closed
 
     def close(self) -> None:
         """Let go of the store. Afterwards every operation raises ``ClosedError``; closing again does nothing."""
+        if not self._closed:
+            self.publisher.close()
         self._closed = True
+        self.ear.close()
         if self._executor is not None and self._executor_pid == os.getpid():
             self._executor.shutdown(wait=False)
         if self._opened:

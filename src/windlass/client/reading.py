@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
 from windlass.drivers.base import Filter
-from windlass.errors import (
-    ConfigurationError,
-    JobNotFoundError,
-    NotYetError,
-)
+from windlass.errors import ConfigurationError, JobNotFoundError
 from windlass.job import Attempt, Failure, Job, Outcome, Status
 from windlass.offload import offload
 from windlass.report import Count, Page, Queue, Stats, Throughput, Why, explain
@@ -68,12 +64,6 @@ class Reading(Handle):
         ]
 
     ahistory = offload(history)
-
-    def join(self, job_id: int, *, timeout: Duration | None = None) -> Any:
-        """Wait for a job's end and return its result (not built yet)."""
-        raise NotYetError("join() is not built yet; look at job.refresh().status")
-
-    ajoin = offload(join)
 
     def jobs(
         self,
