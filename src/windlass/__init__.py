@@ -33,10 +33,12 @@ from windlass.errors import (
     WorkerStateError,
 )
 from windlass.events import (
+    BatchFinished,
     Event,
     JobCancelled,
     JobCompleted,
     JobDead,
+    JobDeleted,
     JobEnqueued,
     JobEvent,
     JobFailed,
@@ -52,12 +54,14 @@ from windlass.events import (
 )
 from windlass.job import Attempt, Failure, Job, Kind, Outcome, Status
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
+from windlass.outgoing import Outgoing
 from windlass.task import Draft, Task
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Attempt",
+    "BatchFinished",
     "Cancel",
     "Claim",
     "ClosedError",
@@ -79,6 +83,7 @@ __all__ = [
     "JobCancelledError",
     "JobCompleted",
     "JobDead",
+    "JobDeleted",
     "JobEnqueued",
     "JobError",
     "JobEvent",
@@ -97,6 +102,7 @@ __all__ = [
     "NotSupportedError",
     "NotYetError",
     "Outcome",
+    "Outgoing",
     "PayloadError",
     "QueuePaused",
     "QueueResumed",

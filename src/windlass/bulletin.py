@@ -119,7 +119,7 @@ def _bulletin(event: Event, kind: type[Event]) -> _Bulletin:
 
 def _told(record: Record) -> tuple[_Job, tuple[str, ...]]:
     """Return what is told of a job, and what is not."""
-    long: dict[str, msgspec.Raw] = {}
+    long: dict[str, Any] = {}
     cut = []
     tags = None if record.tags is None else record.tags.encode()
     for name, value in (
@@ -133,7 +133,8 @@ def _told(record: Record) -> tuple[_Job, tuple[str, ...]]:
             cut.append(name)
             value = msgspec.json.encode(_short(_failure.decode(value))) if name == "error" else None  # noqa: PLW2901
         long[name] = NOTHING if value is None else msgspec.Raw(value)
-    return _Job(**{name: getattr(record, name) for name in _PLAIN}, **long), tuple(cut)
+    plain: dict[str, Any] = {name: getattr(record, name) for name in _PLAIN}
+    return _Job(**plain, **long), tuple(cut)
 
 
 def _short(failure: Failure) -> Failure:

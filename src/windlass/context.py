@@ -8,6 +8,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from windlass import carrying
 from windlass.errors import NotSupportedError, NotYetError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 class Host(Protocol):
     """What a context needs of the application and worker behind it."""
+
+    carried: dict[str, contextvars.ContextVar[Any]]
 
     def wrap(self, record: Record) -> Job:
         """Show a record as a job."""
@@ -166,14 +169,23 @@ class Context:
     def entered(self) -> Iterator[Context]:
         """Make this the current context for a block."""
         token = _current.set(self)
+        tokens = self._load()
         try:
             yield self
         finally:
+            carrying.leave(tokens)
             _current.reset(token)
 
     def enter(self) -> None:
         """Make this the current context for good; for code that runs in contextvars of its own."""
         _current.set(self)
+        self._load()
+
+    def _load(self) -> list[contextvars.Token[Any]]:
+        """Set what the job carries from where it was enqueued."""
+        if self._record is None:
+            return []
+        return carrying.enter(self._record, self._host.carried if self._host is not None else {})
 
 
 _turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from windlass.carrying import correlation_of
 from windlass.times import Duration, moment
 
 _decode = msgspec.json.decode
@@ -425,6 +426,11 @@ class Job:
     def meta(self) -> dict[str, Any]:
         """JSON carried beside the payload."""
         return {} if self._record.meta is None else _decode(self._record.meta)
+
+    @property
+    def correlation_id(self) -> str:
+        """Shared by all jobs that come from one: given at enqueue, else the id of the job that began it."""
+        return correlation_of(self._record)
 
     @property
     def batch_id(self) -> int | None:

@@ -5,13 +5,13 @@ what users hold.
 """
 
 from windlass.client.claiming import Claiming
-from windlass.client.enqueuing import Enqueuing
 from windlass.client.listening import Listening
 from windlass.client.managing import Managing
 from windlass.client.reading import Reading
+from windlass.client.sending import Sending
 
 
-class Client(Enqueuing, Reading, Managing, Claiming, Listening):
+class Client(Sending, Reading, Managing, Claiming, Listening):
     """What can be asked of a store of jobs, whether or not this process knows their tasks."""
 
 

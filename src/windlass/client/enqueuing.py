@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from windlass import codec
+from windlass.carrying import loaded
 from windlass.drivers.sql import ainsert_on, insert_on
 from windlass.errors import (
     PayloadError,
@@ -38,9 +39,10 @@ class Enqueuing(Handle):
             payload = codec.encode(draft.arguments, task=draft.task, what="payload", limit=limit)
         if task is not None:
             task.codec.check(payload)
+        carried = loaded(given.meta, self.carried, given.correlation_id)
         meta = None
-        if given.meta is not None:
-            meta = codec.encode(dict(given.meta), task=draft.task, what="meta", limit=self.settings.payload_limit)
+        if carried is not None:
+            meta = codec.encode(dict(carried), task=draft.task, what="meta", limit=self.settings.payload_limit)
         tags = given.tags if given.tags is not None else (task.tags if task else ())
         return NewJob(
             task=task.name if task else draft.task,
@@ -77,6 +79,7 @@ class Enqueuing(Handle):
         timeout: Duration | None = None,
         tags: Sequence[str] | None = None,
         origin: str | None = None,
+        correlation_id: str | None = None,
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
@@ -100,6 +103,7 @@ class Enqueuing(Handle):
             timeout=timeout,
             tags=tags,
             origin=origin,
+            correlation_id=correlation_id,
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,

@@ -6,7 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from windlass.client.ear import Ear
 from windlass.drivers import connect
@@ -20,10 +20,12 @@ from windlass.publisher import Publisher
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
+    from contextvars import ContextVar
 
     from windlass.backoff import Backoff
     from windlass.drivers.base import Capabilities, Driver
     from windlass.job import Holder
+    from windlass.outgoing import EnqueueHook
     from windlass.settings import Settings
     from windlass.task import AnyTask
 
@@ -37,6 +39,9 @@ class Handle:
         self.settings = settings
         self.default_max_attempts = settings.max_attempts
         self.log = logger
+        self.carried: dict[str, ContextVar[Any]] = {}
+        """The context variables that jobs take along, by the name they are stored under."""
+        self.enqueue_hooks: list[EnqueueHook] = []
         self.hub = Hub()
         LogSubscriber(self.hub, logger)
         self._driver: Driver = connect(settings)
