@@ -8,6 +8,7 @@ import logging
 import re
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -34,7 +35,6 @@ from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, T
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from contextvars import ContextVar
 
     from windlass.backoff import Backoff
     from windlass.context import Context
@@ -346,6 +346,8 @@ class Windlass(Client):
         Raises:
             ConfigurationError: the name is taken by another variable.
         """
+        if not isinstance(variable, ContextVar):
+            raise ConfigurationError(f"only a context variable can be carried, not {variable!r}")
         key = check_name("name", name if name is not None else variable.name)
         if self.carried.setdefault(key, variable) is not variable:
             raise ConfigurationError(f"another context variable is carried as {key!r}; pass name=")

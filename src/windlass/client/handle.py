@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 from windlass.client.ear import Ear
@@ -20,7 +21,6 @@ from windlass.publisher import Publisher
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
-    from contextvars import ContextVar
 
     from windlass.backoff import Backoff
     from windlass.drivers.base import Capabilities, Driver
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from windlass.outgoing import EnqueueHook
     from windlass.settings import Settings
     from windlass.task import AnyTask
+
+
+_diversions: ContextVar[tuple[tuple[Handle, Driver], ...]] = ContextVar("windlass_diversions", default=())
+"""The stores that stand in for those of applications here, in this context and no other; the last one counts."""
 
 
 class Handle:
@@ -49,7 +53,8 @@ class Handle:
         self.ear = Ear(self)
         self._opened = False
         self._closed = False
-        self._ignores_connections = False
+        self._swapped = False
+        self._diversions = 0
         self._opening = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._executor_pid = 0
@@ -61,12 +66,35 @@ class Handle:
         """The store, opened at first use."""
         if self._closed:
             raise ClosedError
+        if self._diversions and (found := self._diverted_to()) is not None:
+            return found
         if not self._opened:
             with self._opening:
                 if not self._opened:
                     self._driver.open()
                     self._opened = True
         return self._driver
+
+    def _diverted_to(self) -> Driver | None:
+        return next((driver for app, driver in reversed(_diversions.get()) if app is self), None)
+
+    @property
+    def _ignores_connections(self) -> bool:
+        """Whether ``connection=`` leads elsewhere than the store that stands in for the real one."""
+        return self._swapped or (self._diversions > 0 and getattr(self._diverted_to(), "apart", False))
+
+    @contextmanager
+    def diverted(self, driver: Driver) -> Iterator[None]:
+        """Use another, open driver for a block, in this context only: other threads and tasks go on as before."""
+        token = _diversions.set((*_diversions.get(), (self, driver)))
+        with self._opening:
+            self._diversions += 1
+        try:
+            yield
+        finally:
+            with self._opening:
+                self._diversions -= 1
+            _diversions.reset(token)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -86,14 +114,14 @@ class Handle:
     @contextmanager
     def swapped(self, driver: Driver) -> Iterator[None]:
         """Use another, open driver for a block; ``connection=`` is ignored meanwhile. For tests."""
-        before = self._driver, self._opened, self._ignores_connections, self.ear
-        self._driver, self._opened, self._ignores_connections, self.ear = driver, True, True, Ear(self)
+        before = self._driver, self._opened, self._swapped, self.ear
+        self._driver, self._opened, self._swapped, self.ear = driver, True, True, Ear(self)
         self.publisher.forget()
         try:
             yield
         finally:
             self.ear.close()
-            self._driver, self._opened, self._ignores_connections, self.ear = before
+            self._driver, self._opened, self._swapped, self.ear = before
             self.publisher.forget()
 
     @property

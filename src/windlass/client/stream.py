@@ -7,14 +7,15 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from windlass.errors import ConfigurationError
+from windlass.events import Event
 from windlass.offload import run_blocking
 from windlass.times import Duration, seconds
 
 if TYPE_CHECKING:
     from windlass.client.handle import Handle
-    from windlass.events import Event
 
 KEPT = 10_000
 """Events kept for one who does not fetch them; beyond it the oldest are lost."""
@@ -23,7 +24,9 @@ KEPT = 10_000
 class Inbox:
     """The events that have come, oldest first; bounded."""
 
-    def __init__(self, kinds: tuple[type[Event], ...]) -> None:
+    def __init__(self, kinds: tuple[Any, ...]) -> None:
+        if not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
+            raise ConfigurationError(f"one listens to kinds of events, such as JobDead, not {kinds!r}")
         self._kinds = kinds
         self._events: deque[Event] = deque()
         self._lock = threading.Lock()
