@@ -531,8 +531,14 @@ def test_a_move_that_is_not_legal_is_a_state_error(app: Windlass) -> None:
         (lambda app: app.batch("x"), NotYetError, "batches"),
         (lambda app: app.schedule("* * * * *"), NotYetError, "schedules"),
         (lambda app: app.schedules, NotYetError, "schedules"),
-        (lambda app: app.listen(), NotYetError, "app.on"),
-        (lambda app: app.join(1), NotYetError, "join"),
+        (lambda app: app.join("1"), TypeError, "id"),
+        (lambda app: app.join(1, timeout=-1), ConfigurationError, "timeout"),
+        (lambda app: app.join(1, timeout=0), JobNotFoundError, "no job 1"),
+        (lambda app: app.listen(5), ConfigurationError, "kinds of events"),
+        (lambda app: app.alisten("JobDead"), ConfigurationError, "kinds of events"),
+        (lambda app: app.correlation(""), ConfigurationError, "correlation_id"),
+        (lambda app: app.enqueue("work", correlation_id=5), ConfigurationError, "correlation_id"),
+        (lambda app: app.carry(5), ConfigurationError, "context variable"),
     ],
 )
 def test_other_operations_name_what_is_wrong(

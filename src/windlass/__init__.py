@@ -5,7 +5,7 @@ from windlass.backoff import Delays, Exponential, Fixed, Linear
 from windlass.batch import BatchProgress
 from windlass.chain import PREVIOUS, chain
 from windlass.claims import Claim
-from windlass.client.batching import Batch
+from windlass.client.batch import Batch
 from windlass.context import Context, current
 from windlass.errors import (
     BatchError,
@@ -39,10 +39,12 @@ from windlass.errors import (
     WorkerStateError,
 )
 from windlass.events import (
+    BatchFinished,
     Event,
     JobCancelled,
     JobCompleted,
     JobDead,
+    JobDeleted,
     JobEnqueued,
     JobEvent,
     JobFailed,
@@ -59,6 +61,7 @@ from windlass.events import (
 from windlass.job import Attempt, Failure, Job, Kind, Line, Outcome, Progress, Status
 from windlass.limits import Limit, Rate
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
+from windlass.outgoing import Outgoing
 from windlass.queues import Reserved
 from windlass.task import Draft, Task
 from windlass.uniqueness import Unique
@@ -70,6 +73,7 @@ __all__ = [
     "Attempt",
     "Batch",
     "BatchError",
+    "BatchFinished",
     "BatchNotFoundError",
     "BatchProgress",
     "BatchStateError",
@@ -94,6 +98,7 @@ __all__ = [
     "JobCancelledError",
     "JobCompleted",
     "JobDead",
+    "JobDeleted",
     "JobEnqueued",
     "JobError",
     "JobEvent",
@@ -114,6 +119,7 @@ __all__ = [
     "NotSupportedError",
     "NotYetError",
     "Outcome",
+    "Outgoing",
     "PayloadError",
     "Progress",
     "QueuePaused",

@@ -8,16 +8,19 @@ import logging
 import re
 import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 import msgspec
 
 from windlass import codec
+from windlass.carrying import correlated
 from windlass.client import Client
 from windlass.ending import completion
 from windlass.errors import (
     ClosedError,
+    ConfigurationError,
     DuplicateTaskError,
     NotSupportedError,
     NotYetError,
@@ -27,7 +30,7 @@ from windlass.errors import (
     WorkerStateError,
 )
 from windlass.notes import Aside
-from windlass.settings import resolve
+from windlass.settings import check_name, resolve
 from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, Task, TaskOptions, options
 
 if TYPE_CHECKING:
@@ -332,6 +335,34 @@ class Windlass(Client):
         self.attempt_hooks.append(contextmanager(hook) if inspect.isgeneratorfunction(hook) else hook)
         return hook
 
+    def around_enqueue(self, hook: Hook) -> Hook:
+        """Wrap every enqueue in the decorated context manager, or generator function, which takes an ``Outgoing``.
+
+        Before its ``yield`` it may change the job, or refuse it: what it raises reaches the caller and nothing is stored.
+        After it ``outgoing.job`` is the stored job. An awaited enqueue enters it on the event loop, so it must not block.
+        """
+        self.enqueue_hooks.append(contextmanager(hook) if inspect.isgeneratorfunction(hook) else hook)
+        return hook
+
+    def carry(self, variable: ContextVar[Any], name: str | None = None) -> None:
+        """Let jobs take along the value that a context variable has where they are enqueued.
+
+        It is JSON, is kept in ``job.meta["context"]`` under the variable's name (or *name*), and is set while the job
+        runs, in every lane; so its children take it along too.
+
+        Raises:
+            ConfigurationError: the name is taken by another variable.
+        """
+        if not isinstance(variable, ContextVar):
+            raise ConfigurationError(f"only a context variable can be carried, not {variable!r}")
+        key = check_name("name", name if name is not None else variable.name)
+        if self.carried.setdefault(key, variable) is not variable:
+            raise ConfigurationError(f"another context variable is carried as {key!r}; pass name=")
+
+    def correlation(self, correlation_id: str) -> AbstractContextManager[str]:
+        """Give the jobs that are enqueued in a block, and their children, this ``correlation_id``."""
+        return correlated(check_name("correlation_id", correlation_id))
+
     # ------------------------------------------------------------------ exactly once
 
     @contextmanager
@@ -442,10 +473,6 @@ class Windlass(Client):
         """Not built yet."""
         raise NotYetError("schedules are not built yet")
 
-    def listen(self, *_args: Any, **_options: Any) -> Any:
-        """Not built yet."""
-        raise NotYetError("the fleet-wide stream of events is not built yet; app.on(...) hears this process")
-
 
 def payload_type(kind: type) -> type:
     """Check that *kind* can be a payload of its own.
@@ -477,8 +504,11 @@ class AttemptTransaction:
 
     def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child, ``task.job(...)``, that appears if and when the block commits."""
-        [record] = self._inner.insert([self._app.new_job(draft)])
-        return self._app.wrap(msgspec.structs.replace(record, found=False), created=not record.found)
+        with self._app.sending([draft]) as ([changed], stored):
+            [record] = self._inner.insert([self._app.new_job(changed)])
+            job = self._app.wrap(msgspec.structs.replace(record, found=False), created=not record.found)
+            stored([job])
+        return job
 
     def result(self, value: Any) -> None:
         """Set the job's result: the handler's own return value comes too late."""

@@ -91,6 +91,8 @@ class Codec:
         except (TypeError, ValueError) as error:
             raise SignatureError(f"task {task!r}: {function!r} has no signature that can be read") from error
         hints = _hints(function)
+        self._returns = hints.pop("return", Any)
+        self._results: msgspec.json.Decoder[Any] | None = None
         self.context_place: int | None = None
         parameters = []
         for place, parameter in enumerate(signature.parameters.values()):
@@ -212,6 +214,23 @@ class Codec:
     def _misfit(self, error: Exception) -> PayloadError:
         return PayloadError(f"the payload does not fit task {self.task!r}: {error}", task=self.task)
 
+    def result(self, encoded: bytes) -> Any:
+        """Convert a stored result to what the function says that it returns; without a word of that, it is JSON.
+
+        Raises:
+            PayloadError: it does not fit.
+        """
+        if self._results is None:
+            try:
+                self._results = msgspec.json.Decoder(self._returns, dec_hook=_decode_other)
+            except (TypeError, ValueError, NotImplementedError, RecursionError):  # what it returns is no JSON type
+                self._results = msgspec.json.Decoder(Any)
+        try:
+            return self._results.decode(encoded)
+        except Exception as error:  # pydantic's and the user's own validators may raise anything
+            message = f"the result of task {self.task!r} is not what it says that it returns: {error}; see job.result"
+            raise PayloadError(message, task=self.task) from error
+
     def decode(self, payload: bytes) -> dict[str, Any]:
         """Convert a payload to the named arguments of a call, without its Context.
 
@@ -244,5 +263,4 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
                 hints[name] = eval(annotation, getattr(target, "__globals__", {}))  # noqa: S307 - the task's own code
             except Exception:  # noqa: BLE001
                 hints[name] = annotation if annotation in ("Context", "windlass.Context") else Any
-    hints.pop("return", None)
     return hints

@@ -8,7 +8,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from windlass import notes
+from windlass import carrying, notes
 from windlass.errors import NotSupportedError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 class Host(Protocol):
     """What a context needs of the application and worker behind it."""
+
+    carried: dict[str, contextvars.ContextVar[Any]]
 
     def wrap(self, record: Record) -> Job:
         """Show a record as a job."""
@@ -57,6 +59,12 @@ def current() -> Context:
     """Return the context of the attempt that runs here; outside of one, a detached context."""
     found = _current.get(None)
     return found if found is not None else Context(None, None)
+
+
+def attempting(host: object) -> bool:
+    """Whether an attempt at one of *host*'s jobs runs here."""
+    context = _current.get(None)
+    return context is not None and context.record is not None and context.belongs_to(host)
 
 
 class Context:
@@ -98,6 +106,10 @@ class Context:
     def record(self) -> Record | None:
         """The stored job, as drivers see it."""
         return self._record
+
+    def belongs_to(self, host: object) -> bool:
+        """Whether its job is one of that application's."""
+        return self._host is host
 
     @property
     def attempt(self) -> int:
@@ -168,14 +180,23 @@ class Context:
     def entered(self) -> Iterator[Context]:
         """Make this the current context for a block."""
         token = _current.set(self)
+        tokens = self._load()
         try:
             yield self
         finally:
+            carrying.leave(tokens)
             _current.reset(token)
 
     def enter(self) -> None:
         """Make this the current context for good; for code that runs in contextvars of its own."""
         _current.set(self)
+        self._load()
+
+    def _load(self) -> list[contextvars.Token[Any]]:
+        """Set what the job carries from where it was enqueued."""
+        if self._record is None:
+            return []
+        return carrying.enter(self._record, self._host.carried if self._host is not None else {})
 
 
 _turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()

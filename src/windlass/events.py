@@ -1,7 +1,7 @@
 """What happens, told in process.
 
 ``app.on(JobDead)`` registers a listener. A listener that raises is logged and hurts nobody. Every log line about jobs is
-made by one listener of these events, :class:`LogSubscriber`.
+made by one listener of these events, :class:`LogSubscriber`; another hands them to the fleet (:mod:`.publisher`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobEvent(Event, frozen=True, kw_only=True):
-    """Something happened to a job."""
+    """Something happened to a job, which is shown as it then was."""
 
     job: Job
+    cut: tuple[str, ...] = ()
+    """Fields of the job that were too long to be told to other processes; ``job.refresh()`` has them."""
 
 
 class JobEnqueued(JobEvent, frozen=True, kw_only=True):
@@ -74,6 +76,20 @@ class JobRescued(JobEvent, frozen=True, kw_only=True):
 
 class LeaseLost(JobEvent, frozen=True, kw_only=True):
     """A write of this worker was refused because the job has moved on."""
+
+
+class JobDeleted(JobEvent, frozen=True, kw_only=True):
+    """A job was deleted by hand; what retention deletes is not told."""
+
+
+class BatchFinished(Event, frozen=True, kw_only=True):
+    """All jobs of a batch have ended, and those of the batches in it."""
+
+    batch_id: int
+    name: str
+    completed: int = 0
+    dead: int = 0
+    cancelled: int = 0
 
 
 class WorkerStarted(Event, frozen=True, kw_only=True):
@@ -174,6 +190,7 @@ class LogSubscriber:
             JobSnoozed: (logging.INFO, self._snoozed),
             JobRescued: (logging.WARNING, self._rescued),
             LeaseLost: (logging.WARNING, self._lease_lost),
+            BatchFinished: (logging.INFO, self._batch_finished),
             WorkerStarted: (logging.INFO, lambda e: self._log.info("worker %s started", e.worker)),
             WorkerStopped: (logging.INFO, lambda e: self._log.info("worker %s stopped", e.worker)),
             WorkerLost: (logging.WARNING, lambda e: self._log.warning("worker %s is lost", e.worker)),
@@ -206,6 +223,12 @@ class LogSubscriber:
 
     def _rescued(self, event: JobRescued) -> None:
         self._log.warning("job %d %s was taken back from a lost worker", event.job.id, event.job.task)
+
+    def _batch_finished(self, event: BatchFinished) -> None:
+        self._log.info(
+            "batch %d %s finished: %d completed, %d dead, %d cancelled",
+            event.batch_id, event.name, event.completed, event.dead, event.cancelled,
+        )  # fmt: skip
 
     def _lease_lost(self, event: LeaseLost) -> None:
         self._log.warning(

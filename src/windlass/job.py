@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from windlass.times import moment
+from windlass.carrying import correlation_of
+from windlass.times import Duration, moment
 
 _decode = msgspec.json.decode
 
@@ -287,6 +288,9 @@ class Holder(Protocol):
     def join(self, job_id: int, *, timeout: Any = None) -> Any:
         """Wait for its end."""
 
+    async def ajoin(self, job_id: int, *, timeout: Any = None) -> Any:
+        """Await its end."""
+
 
 class Job:
     """One stored call of a task: a read-only view.
@@ -441,6 +445,11 @@ class Job:
         return {} if self._record.meta is None else _decode(self._record.meta)
 
     @property
+    def correlation_id(self) -> str:
+        """Shared by all jobs that come from one: given at enqueue, else the id of the job that began it."""
+        return correlation_of(self._record)
+
+    @property
     def batch_id(self) -> int | None:
         """The batch it belongs to."""
         return self._record.batch_id
@@ -466,6 +475,11 @@ class Job:
         return self._record.lease
 
     @property
+    def record(self) -> Record:
+        """The stored job, as drivers see it."""
+        return self._record
+
+    @property
     def finished(self) -> bool:
         """Whether it is completed, dead or cancelled."""
         return self._record.status in FINISHED
@@ -486,9 +500,23 @@ class Job:
         """
         return self._app.get(self.id)
 
-    def join(self, timeout: Any = None) -> Any:
-        """Wait for the job's end and return its result (not built yet)."""
+    def join(self, timeout: Duration | None = None) -> Any:
+        """Wait for the job's end and return its result, converted to what its task returns if that is known here.
+
+        A job that will be tried again is waited for.
+
+        Raises:
+            JobFailedError: it is dead.
+            JobCancelledError: it was cancelled.
+            JobNotFoundError: it was deleted.
+            TimeoutError: it has not ended within *timeout*.
+            WorkerStateError: this is a handler, whose slot the job may need.
+        """
         return self._app.join(self.id, timeout=timeout)
+
+    async def ajoin(self, timeout: Duration | None = None) -> Any:
+        """Await :meth:`join`."""
+        return await self._app.ajoin(self.id, timeout=timeout)
 
     @property
     def _app(self) -> Holder:

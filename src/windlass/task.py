@@ -76,6 +76,7 @@ class EnqueueOptions(TypedDict, total=False):
     timeout: Duration | None
     tags: Sequence[str] | None
     origin: str | None
+    correlation_id: str | None
     meta: Mapping[str, Any] | None
     unique: Any
     idempotency_key: str | None
@@ -109,6 +110,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     tags: tuple[str, ...] | None = None
     origin: str | None = None
+    correlation_id: str | None = None
     meta: Mapping[str, Any] | None = None
     unique: Unique | Literal[False] | None = None
     """False: not unique, whatever the task says."""
@@ -127,6 +129,7 @@ def options(
     timeout: Duration | None = None,
     tags: Sequence[str] | None = None,
     origin: str | None = None,
+    correlation_id: str | None = None,
     meta: Mapping[str, Any] | None = None,
     unique: Any = None,
     idempotency_key: str | None = None,
@@ -151,6 +154,7 @@ def options(
         timeout=None if timeout is None else seconds(timeout, name="timeout"),
         tags=None if tags is None else check_tags(tags),
         origin=None if origin is None else check_name("origin", origin),
+        correlation_id=None if correlation_id is None else check_name("correlation_id", correlation_id),
         meta=None if meta is None else _check_meta(meta),
         unique=unique if unique is None or unique is False else unique_of(unique),
         idempotency_key=None if idempotency_key is None else check_name("idempotency_key", idempotency_key),
@@ -370,6 +374,7 @@ class Task(Generic[P, R]):
         timeout: Duration | None = None,
         tags: Sequence[str] | None = None,
         origin: str | None = None,
+        correlation_id: str | None = None,
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
@@ -396,6 +401,7 @@ class Task(Generic[P, R]):
             timeout=timeout,
             tags=tags,
             origin=origin,
+            correlation_id=correlation_id,
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.client.work import end, run_all, take
-from windlass import PREVIOUS, BatchNotFoundError, BatchStateError, ConfigurationError, chain, lifecycle
+from tests.waiting import until
+from windlass import PREVIOUS, BatchFinished, BatchNotFoundError, BatchStateError, ConfigurationError, chain, lifecycle
 from windlass.drivers.base import Turn
 
 if TYPE_CHECKING:
@@ -343,3 +345,37 @@ def test_bad_chains_are_refused(app: Windlass, work: AnyTask) -> None:
         chain(work, work.job(1))
     with pytest.raises(ConfigurationError):
         chain(work.job(1), "work")  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------- waiting, with a worker
+
+
+def test_join_waits_for_the_last_member(app: Windlass, work: AnyTask) -> None:
+    with app.batch("images") as batch:
+        batch.add(*(work.job(n) for n in range(20)))
+    heard: list[BatchFinished] = []
+    app.on(BatchFinished)(heard.append)
+    with app.worker(concurrency=2):
+        progress = batch.join(30)
+    assert (progress.completed, progress.finished) == (20, True)
+    assert [(event.batch_id, event.completed) for event in heard] == [(batch.id, 20)]
+    assert asyncio.run(batch.ajoin(5)) == progress
+
+
+def test_join_gives_up_in_time(app: Windlass, work: AnyTask) -> None:
+    with app.batch("images") as batch:
+        batch.add(work.job(1))
+    with pytest.raises(TimeoutError):
+        batch.join(0.01)
+
+
+def test_join_sees_the_end_of_a_batch_that_goes(app: Windlass, work: AnyTask) -> None:
+    with app.batch("images", delete_on_success=True) as batch:
+        batch.add(work.job(1))
+    results: list[Any] = []
+    waiting = threading.Thread(target=lambda: results.append(batch.join(30)))
+    waiting.start()
+    until(lambda: app.ear.open)
+    with app.worker(concurrency=1):
+        waiting.join(30)
+    assert [result.completed for result in results] == [1]

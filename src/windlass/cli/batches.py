@@ -9,7 +9,7 @@ from windlass.app import Windlass
 from windlass.cli import output
 from windlass.cli.command import command
 from windlass.cli.options import Json
-from windlass.client.batching import Batch
+from windlass.client.batch import Batch
 from windlass.errors import ConfigurationError
 
 

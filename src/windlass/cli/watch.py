@@ -10,12 +10,11 @@ import typer
 from windlass.app import Windlass
 from windlass.cli import output
 from windlass.cli.command import command
-from windlass.cli.failure import Code
 from windlass.cli.options import Json
 from windlass.cli.status import NUMBERS, summary
 from windlass.cli.values import duration
-from windlass.job import Job, Status
-from windlass.report import as_json as to_json
+from windlass.cli.watch_job import watch_job
+from windlass.job import Status
 
 
 def add(cli: typer.Typer) -> None:
@@ -32,7 +31,7 @@ def watch(
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Watch the store until interrupted, or one job until it is finished.
+    """Watch the store until interrupted, or one job with its progress and log until it is finished.
 
     Where nobody watches, and with --json, each change is a line of its own. With an id the exit code is 0 when the job
     was completed, and 1 when it is dead or cancelled.
@@ -42,7 +41,7 @@ def watch(
         with suppress(KeyboardInterrupt):
             _watch_store(app, interval, as_json=as_json)
     else:
-        _watch_job(app, job_id, interval, as_json=as_json)
+        watch_job(app, job_id, interval, as_json=as_json)
 
 
 def _watch_store(app: Windlass, interval: float, *, as_json: bool) -> None:
@@ -85,31 +84,6 @@ def _picture(now: dict[str, Any]) -> Any:
     rate = now["throughput"]
     text = f"{rate['per_second']:.1f} processed/s, {rate['failed']} attempts failed in the last minute"
     return Group(queues, workers, Text(text))
-
-
-def _watch_job(app: Windlass, job_id: int, interval: float, *, as_json: bool) -> None:
-    job = app.get(job_id)
-    last = None
-    with _screen(plain=as_json) as show:
-        while True:
-            if show is not None:
-                show(_job_line(job))
-            elif as_json and job != last:
-                output.json_line(to_json(job))
-            elif job != last:
-                output.line(_job_line(job))
-            if job.finished:
-                break
-            last = job
-            time.sleep(interval)
-            job = job.refresh()
-    if job.status is not Status.COMPLETED:
-        raise typer.Exit(Code.FAILED)
-
-
-def _job_line(job: Job) -> str:
-    error = f": {output.one_line(job.error)}" if job.error and job.status is not Status.COMPLETED else ""
-    return f"job {job.id} {job.task} is {job.status}, attempt {job.attempt}, {job.failures} of {job.max_attempts} failed{error}"
 
 
 @contextmanager

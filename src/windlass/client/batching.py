@@ -1,191 +1,36 @@
-"""Batches as users hold them."""
+"""Making, finding and settling batches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, cast
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from windlass import batch as rules
 from windlass import codec, terms
 from windlass.batch import BatchProgress, Callbacks
-from windlass.client.enqueuing import Enqueuing
+from windlass.client.batch import Batch, progress_of
 from windlass.client.filters import check_id, whole
+from windlass.client.listening import Listening
 from windlass.client.managing import Managing
-from windlass.drivers.base import BatchRecord, NewBatch
+from windlass.client.sending import Sending
+from windlass.drivers.base import BatchMove, BatchRecord, NewBatch
 from windlass.errors import BatchNotFoundError, ConfigurationError
-from windlass.offload import offload, run_blocking
+from windlass.events import BatchFinished
+from windlass.offload import offload
 from windlass.settings import check_name
 from windlass.task import Draft
-from windlass.times import Duration, moment, seconds
+from windlass.times import Duration, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from datetime import datetime
-    from types import TracebackType
 
+    from windlass.events import Event
     from windlass.job import Job
 
-CHUNK = 1000
-"""Members enqueued at once while a batch is filled."""
 
-
-class Batch:
-    """Jobs that belong together: filled in a ``with`` block, then looked at from anywhere by ``app.get_batch(id)``.
-
-    What it shows is as it was when it was read; ``refresh()`` returns a newer view.
-    """
-
-    def __init__(self, app: Batching, record: BatchRecord, options: Mapping[str, Any] | None = None) -> None:
-        self._app = app
-        self._record = record
-        self._options = options or {}
-        self._buffer: list[Draft[Any]] | None = None
-        self._eager = True
-
-    def __repr__(self) -> str:
-        """Show what matters most."""
-        record = self._record
-        return f"<Batch {record.id} {record.name!r} {record.total - record.left} of {record.total} ended>"
-
-    def __eq__(self, other: object) -> bool:
-        """Compare what is stored."""
-        return self._record == other._record if isinstance(other, Batch) else NotImplemented
-
-    def __hash__(self) -> int:
-        """Hash by id."""
-        return hash(self._record.id)
-
-    @property
-    def id(self) -> int:
-        """The number the store gave it."""
-        return self._record.id
-
-    @property
-    def name(self) -> str:
-        """What it was called."""
-        return self._record.name
-
-    @property
-    def origin(self) -> str | None:
-        """Who or what made it, in the caller's words; its members have it too unless they say otherwise."""
-        return self._record.origin
-
-    @property
-    def parent_id(self) -> int | None:
-        """The batch that it is nested in."""
-        return self._record.parent
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was opened."""
-        return cast("datetime", moment(self._record.created_at))
-
-    @property
-    def open(self) -> bool:
-        """Whether it is being filled: nothing fires before that is over."""
-        return self._record.open
-
-    @property
-    def fired(self) -> tuple[str, ...]:
-        """Which of ``death``, ``complete`` and ``success`` have come."""
-        return tuple(name for name in self._record.fired if ":" not in name)
-
-    def progress(self) -> BatchProgress:
-        """Return how far it is now."""
-        record = self._record = self._app.batch_record(self.id)
-        return BatchProgress(
-            total=record.total,
-            left=record.left,
-            completed=record.completed,
-            dead=record.dead,
-            cancelled=record.cancelled,
-            nested=record.children,
-            finished_at=moment(record.finished_at),
-        )
-
-    def refresh(self) -> Batch:
-        """Return the batch as it is now."""
-        return self._app.get_batch(self.id)
-
-    def add(self, *drafts: Draft[Any]) -> None:
-        """Add members, ``task.job(...)`` or ``chain(...)``: in the ``with`` block gathered and enqueued by thousands.
-
-        Outside of it at once; a member's handler may add to its own batch.
-
-        Raises:
-            BatchStateError: it has finished.
-        """
-        for draft in drafts:
-            if not isinstance(draft, Draft):
-                raise TypeError(f"a batch takes task.job(...) values, not {draft!r}")
-        if self._buffer is None:
-            self._app.enqueue_members(self.id, drafts, self._options)
-            return
-        self._buffer += drafts
-        while self._eager and len(self._buffer) >= CHUNK:
-            self._flush(CHUNK)
-
-    def batch(self, name: str, **options: Any) -> Batch:
-        """Open a batch nested in this one; takes the options of ``app.batch``."""
-        return self._app.batch(name, parent=self, **options)
-
-    def cancel(self) -> int:
-        """Cancel all members that have not ended, and those of nested batches; return how many."""
-        return self._app.cancel_batch(self.id)
-
-    def join(self, timeout: Duration | None = None) -> BatchProgress:
-        """Wait until it has finished, and return its counts.
-
-        Raises:
-            TimeoutError: it has not within *timeout*.
-        """
-        return self._app.join_batch(self.id, timeout=timeout)
-
-    def __enter__(self) -> Self:
-        """Begin to fill it."""
-        self._buffer = []
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Enqueue the rest and close it; what the block raises cancels the members that were enqueued already."""
-        try:
-            if error is None:
-                while self._buffer:
-                    self._flush(CHUNK)
-        except BaseException:
-            self._abandon()
-            raise
-        if error is not None:
-            self._abandon()
-            return
-        self._buffer = None
-        self._record = self._app.close_batch(self.id)
-
-    async def __aenter__(self) -> Self:
-        """Begin to fill it; nothing is written before the end of the block."""
-        self._eager = False
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Do as the sync form does, off the loop."""
-        await run_blocking(self._app.executor, lambda: self.__exit__(kind, error, trace))
-
-    def _flush(self, number: int) -> None:
-        assert self._buffer is not None
-        part, self._buffer = self._buffer[:number], self._buffer[number:]
-        self._app.enqueue_members(self.id, part, self._options)
-
-    def _abandon(self) -> None:
-        self._buffer = None
-        self._app.cancel_batch(self.id)
-
-
-class Batching(Enqueuing, Managing):
+class Batching(Sending, Managing, Listening):
     """Batches, with their twins."""
 
     def batch(
@@ -248,7 +93,7 @@ class Batching(Enqueuing, Managing):
     ) -> list[Job]:
         """Store jobs as members of a batch."""
         given = {name: value for name, value in (options or {}).items() if value is not None}
-        return self._insert([_member(draft, batch_id, given) for draft in drafts], None)
+        return self.enqueue_many([_member(draft, batch_id, given) for draft in drafts])
 
     def get_batch(self, batch_id: int) -> Batch:
         """Return a batch.
@@ -327,7 +172,27 @@ class Batching(Enqueuing, Managing):
         return after
 
     def _decide(self, batch_id: int, **given: Any) -> BatchRecord | None:
-        return self.driver.change_batch(batch_id, lambda batch, now: rules.decide(batch, now, **given))
+        moves: list[BatchMove | None] = []
+
+        def decide(batch: BatchRecord, now: float) -> BatchMove | None:
+            # A driver may ask again; what it was told last is what it has written.
+            move = rules.decide(batch, now, **given)
+            moves.append(move and (move if rules.COMPLETE not in batch.fired else None))
+            return move
+
+        batch = self.driver.change_batch(batch_id, decide)
+        finished = batch is not None and moves and moves[-1] is not None and rules.COMPLETE in batch.fired
+        if batch is not None and finished and self.hub.wants(BatchFinished):
+            self.hub.emit(
+                BatchFinished(
+                    batch_id=batch.id,
+                    name=batch.name,
+                    completed=batch.completed,
+                    dead=batch.dead,
+                    cancelled=batch.cancelled,
+                )
+            )
+        return batch
 
     def _nested(self, batch_id: int) -> list[int]:
         """Return the batches nested in one: they are newer."""
@@ -341,8 +206,55 @@ class Batching(Enqueuing, Managing):
         return found
 
     def join_batch(self, batch_id: int, *, timeout: Duration | None = None) -> BatchProgress:
-        """Wait until a batch has finished, and return its counts."""
-        raise NotImplementedError
+        """Wait until a batch has finished, and return its counts; a batch that goes on success is waited for too.
+
+        Raises:
+            BatchNotFoundError: there is none.
+            TimeoutError: it has not finished within *timeout*.
+            WorkerStateError: this is a handler, whose slot a member may need.
+        """
+        end = _BatchEnd(self, batch_id)
+        return self._await(end.look, end.wants, timeout)
+
+    async def ajoin_batch(self, batch_id: int, *, timeout: Duration | None = None) -> BatchProgress:
+        """Await :meth:`join_batch`."""
+        end = _BatchEnd(self, batch_id)
+        return await self._aawait(end.look, end.wants, timeout)
+
+
+class _BatchEnd:
+    """What a waiter for a batch looks for."""
+
+    def __init__(self, app: Batching, batch_id: int) -> None:
+        self._app = app
+        self._id = check_id(batch_id)
+        self._told: BatchFinished | None = None
+
+    def look(self) -> BatchProgress | None:
+        """Return its counts, if it has finished."""
+        try:
+            progress = progress_of(self._app.batch_record(self._id))
+        except BatchNotFoundError:
+            if self._told is None:
+                raise
+            return _as_told(self._told)
+        return progress if progress.finished else None
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event is its end."""
+        if isinstance(event, BatchFinished) and event.batch_id == self._id:
+            self._told = event
+            return True
+        return False
+
+
+def _as_told(event: BatchFinished) -> BatchProgress:
+    """Return the counts of a batch that is gone since it has finished."""
+    total = event.completed + event.dead + event.cancelled
+    return BatchProgress(
+        total=total, left=0, completed=event.completed, dead=event.dead, cancelled=event.cancelled, nested=0,
+        finished_at=datetime.now(UTC),
+    )  # fmt: skip
 
 
 def _member(draft: Draft[Any], batch_id: int, given: Mapping[str, Any]) -> Draft[Any]:

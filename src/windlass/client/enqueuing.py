@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 import msgspec
 
 from windlass import bounds, codec, lifecycle, terms
+from windlass.carrying import loaded
 from windlass.chain import previous_of
 from windlass.drivers.sql import ainsert_on, insert_on
 from windlass.errors import NotSupportedError, PayloadError, UniqueConflictError
@@ -50,9 +51,10 @@ class Enqueuing(Handle):
             payload = codec.encode(arguments, task=draft.task, what="payload", limit=limit)
         if task is not None and not previous:
             task.codec.check(payload)
+        carried = loaded(given.meta, self.carried, given.correlation_id)
         meta = None
-        if given.meta is not None:
-            meta = codec.encode(dict(given.meta), task=draft.task, what="meta", limit=self.settings.payload_limit)
+        if carried is not None:
+            meta = codec.encode(dict(carried), task=draft.task, what="meta", limit=self.settings.payload_limit)
         tags = given.tags if given.tags is not None else (task.tags if task else ())
         queue = given.queue or (task.queue if task else None) or self.settings.queue
         holds, gates = self._flow(draft, task, queue, payload)
@@ -120,6 +122,7 @@ class Enqueuing(Handle):
         timeout: Duration | None = None,
         tags: Sequence[str] | None = None,
         origin: str | None = None,
+        correlation_id: str | None = None,
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
@@ -148,6 +151,7 @@ class Enqueuing(Handle):
             timeout=timeout,
             tags=tags,
             origin=origin,
+            correlation_id=correlation_id,
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,

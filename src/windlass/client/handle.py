@@ -6,14 +6,17 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
 
+from windlass.client.ear import Ear
 from windlass.drivers import connect
 from windlass.errors import (
     ClosedError,
 )
 from windlass.events import Hub, LogSubscriber
 from windlass.job import Job, Record
+from windlass.publisher import Publisher
 
 if TYPE_CHECKING:
     import logging
@@ -22,8 +25,13 @@ if TYPE_CHECKING:
     from windlass.backoff import Backoff
     from windlass.drivers.base import Capabilities, Driver
     from windlass.job import Holder
+    from windlass.outgoing import EnqueueHook
     from windlass.settings import Settings
     from windlass.task import AnyTask
+
+
+_diversions: ContextVar[tuple[tuple[Handle, Driver], ...]] = ContextVar("windlass_diversions", default=())
+"""The stores that stand in for those of applications here, in this context and no other; the last one counts."""
 
 
 class Handle:
@@ -35,12 +43,18 @@ class Handle:
         self.settings = settings
         self.default_max_attempts = settings.max_attempts
         self.log = logger
+        self.carried: dict[str, ContextVar[Any]] = {}
+        """The context variables that jobs take along, by the name they are stored under."""
+        self.enqueue_hooks: list[EnqueueHook] = []
         self.hub = Hub()
         LogSubscriber(self.hub, logger)
         self._driver: Driver = connect(settings)
+        self.publisher = Publisher(self, self.hub)
+        self.ear = Ear(self)
         self._opened = False
         self._closed = False
-        self._ignores_connections = False
+        self._swapped = False
+        self._diversions = 0
         self._opening = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._executor_pid = 0
@@ -52,12 +66,35 @@ class Handle:
         """The store, opened at first use."""
         if self._closed:
             raise ClosedError
+        if self._diversions and (found := self._diverted_to()) is not None:
+            return found
         if not self._opened:
             with self._opening:
                 if not self._opened:
                     self._driver.open()
                     self._opened = True
         return self._driver
+
+    def _diverted_to(self) -> Driver | None:
+        return next((driver for app, driver in reversed(_diversions.get()) if app is self), None)
+
+    @property
+    def _ignores_connections(self) -> bool:
+        """Whether ``connection=`` leads elsewhere than the store that stands in for the real one."""
+        return self._swapped or (self._diversions > 0 and getattr(self._diverted_to(), "apart", False))
+
+    @contextmanager
+    def diverted(self, driver: Driver) -> Iterator[None]:
+        """Use another, open driver for a block, in this context only: other threads and tasks go on as before."""
+        token = _diversions.set((*_diversions.get(), (self, driver)))
+        with self._opening:
+            self._diversions += 1
+        try:
+            yield
+        finally:
+            with self._opening:
+                self._diversions -= 1
+            _diversions.reset(token)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,16 +114,27 @@ class Handle:
     @contextmanager
     def swapped(self, driver: Driver) -> Iterator[None]:
         """Use another, open driver for a block; ``connection=`` is ignored meanwhile. For tests."""
-        before = self._driver, self._opened, self._ignores_connections
-        self._driver, self._opened, self._ignores_connections = driver, True, True
+        before = self._driver, self._opened, self._swapped, self.ear
+        self._driver, self._opened, self._swapped, self.ear = driver, True, True, Ear(self)
+        self.publisher.forget()
         try:
             yield
         finally:
-            self._driver, self._opened, self._ignores_connections = before
+            self.ear.close()
+            self._driver, self._opened, self._swapped, self.ear = before
+            self.publisher.forget()
+
+    @property
+    def closed(self) -> bool:
+        """Whether everything raises ``ClosedError``."""
+        return self._closed
 
     def close(self) -> None:
         """Let go of the store. Afterwards every operation raises ``ClosedError``; closing again does nothing."""
+        if not self._closed:
+            self.publisher.close()
         self._closed = True
+        self.ear.close()
         if self._executor is not None and self._executor_pid == os.getpid():
             self._executor.shutdown(wait=False)
         if self._opened:

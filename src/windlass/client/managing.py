@@ -11,18 +11,17 @@ from windlass.errors import (
     JobStateError,
     UniqueConflictError,
 )
-from windlass.events import JobCancelled, QueuePaused, QueueResumed
-from windlass.job import Job, Record, Status
+from windlass.events import QueuePaused, QueueResumed
 from windlass.offload import offload
 from windlass.report import Done
 from windlass.settings import check_name
 from windlass.times import Duration, instant, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
-    from windlass.drivers.base import Changed
+    from windlass.job import Job, Record, Status
     from windlass.lifecycle import RetryMode, Transition
 
 from windlass.client.filters import Filters, check_id, check_statuses, select
@@ -127,7 +126,7 @@ class Managing(Handle):
         state_ok: bool = False,
     ) -> Job | None:
         changed = self.driver.change([check_id(job_id)], decide)[0]
-        self._tell([changed])
+        telling.tell_changes(self, [changed])
         if changed.before is None:
             if missing_ok:
                 return None
@@ -140,15 +139,6 @@ class Managing(Handle):
     def _shown(self, error: Exception) -> Exception:
         """Return an error of a driver as users know it."""
         return UniqueConflictError(self.wrap(error.existing)) if isinstance(error, UniqueConflictError) else error
-
-    def _tell(self, changes: Iterable[Changed]) -> None:
-        if not self.hub.wants(JobCancelled):
-            return
-        for changed in changes:
-            if changed.transition is not None and changed.transition.status is Status.CANCELLED:
-                record = self.driver.get(changed.job_id)
-                if record is not None:
-                    self.hub.emit(JobCancelled(job=self.wrap(record)))
 
     def retry_many(
         self,
@@ -196,7 +186,7 @@ class Managing(Handle):
         refused: dict[int, Exception] = {}
         for batch in self._batches(ids, filters):
             changes = self.driver.change(batch, decide)
-            self._tell(changes)
+            telling.tell_changes(self, changes)
             for changed in changes:
                 if changed.before is None:
                     refused[changed.job_id] = JobNotFoundError(changed.job_id)

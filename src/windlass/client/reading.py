@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
 from windlass.drivers.base import Filter
-from windlass.errors import (
-    ConfigurationError,
-    JobNotFoundError,
-    NotYetError,
-)
+from windlass.errors import ConfigurationError, JobNotFoundError
 from windlass.job import Attempt, Failure, Job, Line, Outcome, Record, Status
 from windlass.limits import has_room
 from windlass.offload import offload
@@ -83,12 +79,6 @@ class Reading(Handle):
         ]
 
     alines = offload(lines)
-
-    def join(self, job_id: int, *, timeout: Duration | None = None) -> Any:
-        """Wait for a job's end and return its result (not built yet)."""
-        raise NotYetError("join() is not built yet; look at job.refresh().status")
-
-    ajoin = offload(join)
 
     def jobs(
         self,

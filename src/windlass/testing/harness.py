@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,44 +17,49 @@ from windlass import ending
 from windlass.drivers.base import Filter, Turn
 from windlass.drivers.memory import MemoryDriver
 from windlass.errors import UnknownTaskError
-from windlass.job import Record, Status
 from windlass.lifecycle import Settlement
 from windlass.notes import Direct
-from windlass.task import Task
+from windlass.testing.looking import Looking
+from windlass.testing.sieve import Sieve, ignore_of
 from windlass.times import Duration, seconds
 from windlass.worker.execution import Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from windlass.app import Windlass
-    from windlass.job import Job, NewJob
-
-Ignored: TypeAlias = "bool | str | Task[..., Any] | Callable[[NewJob], bool] | Iterable[str | Task[..., Any]]"
+    from windlass.drivers.base import Driver
+    from windlass.job import Job, NewJob, Record
+    from windlass.testing.sieve import Ignored
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 MOST = 10_000
 """Attempts of one drain; more means that jobs enqueue each other for ever."""
 
 
-class Harness:
+class Harness(Looking):
     """An application under test: its jobs in memory, its clock in your hand."""
 
     def __init__(self, app: Windlass, *, inline: bool, ignore: Ignored) -> None:
         self._app = app
         self._time = START
-        self.driver = _TestDriver(lambda: self._time, self._admit, self._inserted)
+        self.driver = _TestDriver(lambda: self._time, self._inserted)
         self.driver.open()
         self._inline = inline
-        self._ignores = _ignores(app, ignore)
-        self.ignored: list[NewJob] = []
+        self._sieve = Sieve(ignore_of(app, ignore))
+        self.ignored = self._sieve.ignored
         """Jobs that were dropped because of ``ignore``."""
+        self.ignored_batches = self._sieve.ignored_batches
 
-    def _admit(self, job: NewJob) -> bool:
-        if self._ignores(job):
-            self.ignored.append(job)
-            return False
-        return True
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order in which they were enqueued."""
+        records = self.driver.find(Filter(), limit=1_000_000)
+        return [self._app.wrap(record) for record in reversed(records)]
+
+    def sieved(self) -> Driver:
+        """Return the store as the application sees it."""
+        return self._sieve.over(self.driver)
 
     def _inserted(self) -> None:
         if self._inline:
@@ -85,7 +90,7 @@ class Harness:
                 tasks=self._app.task_names(),
                 queues=None if queue is None else (queue,),
             )
-            claims = self.driver.exchange(turn).claims
+            claims = self._exchange(turn) or self._exchange(turn)  # the first may have brought callbacks
             if not claims:
                 return ran
             ran += self._run(claims[0])
@@ -98,7 +103,7 @@ class Harness:
             raise UnknownTaskError(record.task)
         refused = ending.refusal(record, self.driver.now())
         if refused is not None:
-            self.driver.exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
+            self._exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
             return False
         execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
         try:
@@ -108,89 +113,32 @@ class Harness:
             execution.raised(error)
         else:
             execution.returned(result)
-        if execution.settlement is not None:
-            self.driver.exchange(Turn(worker="testing", settlements=[execution.settlement]))
+        self._ended(execution)
         return True
 
-    # ------------------------------------------------------------------ looking
+    def _ended(self, execution: Execution) -> None:
+        if execution.settlement is not None:
+            self._exchange(Turn(worker="testing", settlements=[execution.settlement]))
 
-    @property
-    def jobs(self) -> list[Job]:
-        """All jobs, in the order in which they were enqueued."""
-        records = self.driver.find(Filter(), limit=1_000_000)
-        return [self._app.wrap(record) for record in reversed(records)]
-
-    def assert_enqueued(self, task: str | Task[..., Any], /, **arguments: Any) -> Job:
-        """Return the newest job of *task* whose payload has these arguments.
-
-        Raises:
-            AssertionError: there is none; the message lists what there is.
-        """
-        name = task.name if isinstance(task, Task) else task
-        wanted = msgspec.to_builtins(arguments)
-        of_task = [job for job in self.jobs if job.task == name]
-        for job in reversed(of_task):
-            payload = job.payload if isinstance(job.payload, dict) else {}
-            if all(key in payload and payload[key] == value for key, value in wanted.items()):
-                return job
-        listed = "\n".join(f"  {job.task} {job.payload}" for job in of_task or self.jobs) or "  (none at all)"
-        raise AssertionError(f"no {name} job with {wanted} was enqueued; there are:\n{listed}")
-
-    def assert_not_enqueued(self, task: str | Task[..., Any], /, **arguments: Any) -> None:
-        """Check that no job of *task* has these arguments.
-
-        Raises:
-            AssertionError: there is one.
-        """
-        try:
-            job = self.assert_enqueued(task, **arguments)
-        except AssertionError:
-            return
-        raise AssertionError(f"job {job.id} {job.task} {job.payload} was enqueued")
+    def _exchange(self, turn: Turn) -> Sequence[Record]:
+        """Take a turn, and have what is due of batches enqueued."""
+        turned = self.driver.exchange(turn)
+        self._app.settle_batches(turned.ripe)
+        return turned.claims
 
 
 class _TestDriver(MemoryDriver):
-    """The memory store with a gate in front."""
+    """The memory store, which tells when something was stored."""
 
-    def __init__(
-        self, clock: Callable[[], float], admit: Callable[[NewJob], bool], inserted: Callable[[], None]
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], inserted: Callable[[], None]) -> None:
         super().__init__(clock)
-        self._admit = admit
         self._inserted = inserted
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
-        """Store those that are admitted; the others look like jobs with id 0."""
-        admitted = [self._admit(job) for job in jobs]
-        stored = iter(super().insert([job for job, good in zip(jobs, admitted, strict=True) if good]))
-        records = [
-            next(stored) if good else _dropped(job, self.now()) for job, good in zip(jobs, admitted, strict=True)
-        ]
+        """Store jobs; return them as they are when that was told."""
+        records = super().insert(jobs)
         self._inserted()
-        return [
-            msgspec.structs.replace(self.get(record.id) or record, found=record.found) if record.id else record
-            for record in records
-        ]
-
-
-def _dropped(job: NewJob, now: float) -> Record:
-    return Record(
-        0, job.task, job.queue, Status.PENDING, job.priority, job.payload, 0, 0, 0,
-        job.max_attempts, job.timeout, now, now,
-    )  # fmt: skip
-
-
-def _ignores(app: Windlass, ignore: Ignored) -> Callable[[NewJob], bool]:
-    if isinstance(ignore, bool):
-        return lambda _: bool(ignore)
-    entries: Any = (ignore,) if isinstance(ignore, str | Task) else ignore
-    if callable(entries):
-        return cast("Callable[[NewJob], bool]", entries)
-    names = {entry.name if isinstance(entry, Task) else entry for entry in entries}
-    for name in list(names):
-        task = app.find_task(name)
-        names |= {task.name} if task is not None else set()
-    return lambda job: job.task in names
+        return [msgspec.structs.replace(self.get(record.id) or record, found=record.found) for record in records]
 
 
 def _run_async(execution: Execution) -> Any:
@@ -200,7 +148,7 @@ def _run_async(execution: Execution) -> Any:
         return asyncio.run(execution.acall())
     # Called from an async test: its loop is busy with us, so the handler gets one of its own.
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, execution.acall()).result()
+        return pool.submit(contextvars.copy_context().run, asyncio.run, execution.acall()).result()
 
 
 @contextmanager
@@ -210,11 +158,11 @@ def testing(app: Windlass, *, inline: bool = False, ignore: Ignored = False) -> 
     Args:
         app: the application.
         inline: run each job at once when it is enqueued, in the same thread.
-        ignore: drop jobs instead of storing them: ``True`` for all, a task or its name, several, or a predicate over
-            ``NewJob``. What was dropped is in ``t.ignored``.
+        ignore: drop jobs instead of storing them: ``True`` for all, a task or its name, ``Batches(...)``, several of
+            these, or a predicate over ``NewJob``. What was dropped is in ``t.ignored`` and ``t.ignored_batches``.
     """
     harness = Harness(app, inline=inline, ignore=ignore)
-    with app.swapped(harness.driver):
+    with app.swapped(harness.sieved()):
         yield harness
 
 

@@ -301,7 +301,7 @@ class Pump:
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
         self._due = turned.due
-        self.heard = turned.heard
+        self._app.publisher.told(turned.heard)
         settled, self._unsettled = self._unsettled, []
         refused = set(turned.refused)
         if not turned.known:

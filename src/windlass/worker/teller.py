@@ -67,4 +67,5 @@ class Teller:
         if self._hub.wants(JobCompleted):
             record = msgspec.structs.replace(execution.record, status=Status.COMPLETED, lease=0)
             duration = time.monotonic() - execution.started
-            self._hub.emit(JobCompleted(job=self._app.wrap(record), duration=duration))
+            # Its result went by: only the store has it.
+            self._hub.emit(JobCompleted(job=self._app.wrap(record), duration=duration, cut=("result",)))
