@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +20,9 @@ from rich.table import Table
 from benchmarks import postgres, redis_server
 from windlass import Limit, Rate, Status, Windlass, lifecycle
 from windlass.drivers.base import Filter, Turn
-from windlass.job import Record
+
+if TYPE_CHECKING:
+    from windlass.job import Record
 
 FOLDER = Path(__file__).parent.parent / "build" / "bench"
 BLOCKED, OTHERS, MEMBERS, UNIQUE = 100_000, 10_000, 10_000, 2_000
