@@ -2,9 +2,15 @@
 
 from windlass.app import Windlass
 from windlass.backoff import Delays, Exponential, Fixed, Linear
+from windlass.batch import BatchProgress
+from windlass.chain import PREVIOUS, chain
 from windlass.claims import Claim
+from windlass.client.batch import Batch
 from windlass.context import Context, current
 from windlass.errors import (
+    BatchError,
+    BatchNotFoundError,
+    BatchStateError,
     ClosedError,
     ConfigurationError,
     ConnectionLostError,
@@ -52,16 +58,25 @@ from windlass.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from windlass.job import Attempt, Failure, Job, Kind, Outcome, Status
+from windlass.job import Attempt, Failure, Job, Kind, Line, Outcome, Progress, Status
+from windlass.limits import Limit, Rate
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
 from windlass.outgoing import Outgoing
+from windlass.queues import Reserved
 from windlass.task import Draft, Task
+from windlass.uniqueness import Unique
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "PREVIOUS",
     "Attempt",
+    "Batch",
+    "BatchError",
     "BatchFinished",
+    "BatchNotFoundError",
+    "BatchProgress",
+    "BatchStateError",
     "Cancel",
     "Claim",
     "ClosedError",
@@ -97,6 +112,8 @@ __all__ = [
     "Kind",
     "LeaseLost",
     "LeaseLostError",
+    "Limit",
+    "Line",
     "Linear",
     "NotReplicatedError",
     "NotSupportedError",
@@ -104,8 +121,11 @@ __all__ = [
     "Outcome",
     "Outgoing",
     "PayloadError",
+    "Progress",
     "QueuePaused",
     "QueueResumed",
+    "Rate",
+    "Reserved",
     "Retry",
     "SchemaError",
     "ShutdownTimeoutError",
@@ -116,6 +136,7 @@ __all__ = [
     "StoreFullError",
     "Task",
     "TaskError",
+    "Unique",
     "UniqueConflictError",
     "UnknownTaskError",
     "Windlass",
@@ -125,5 +146,6 @@ __all__ = [
     "WorkerStarted",
     "WorkerStateError",
     "WorkerStopped",
+    "chain",
     "current",
 ]

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Un
 
 import msgspec
 
-from windlass import codec, lifecycle
+from windlass import codec
 from windlass.carrying import correlated
 from windlass.client import Client
+from windlass.ending import completion
 from windlass.errors import (
     ClosedError,
     ConfigurationError,
@@ -28,7 +29,7 @@ from windlass.errors import (
     UnknownTaskError,
     WorkerStateError,
 )
-from windlass.lifecycle import Settlement
+from windlass.notes import Aside
 from windlass.settings import check_name, resolve
 from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, Task, TaskOptions, options
 
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from windlass.backoff import Backoff
+    from windlass.bounds import Keep, OnCrash, Until
     from windlass.context import Context
     from windlass.drivers.base import Transaction
     from windlass.events import Event
     from windlass.job import Job, Record
+    from windlass.queues import Order, Queues
     from windlass.times import Duration
     from windlass.worker import Worker
 
@@ -187,6 +190,10 @@ class Windlass(Client):
         tags: Sequence[str] = (),
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         raw: bool = False,
         replace: bool = False,
     ) -> Decorator: ...
@@ -196,7 +203,7 @@ class Windlass(Client):
         Its name is its ``__qualname__`` unless given; ``aliases`` are other names under which its jobs are taken, for
         renames. ``lane`` is where it runs: ``"async"`` (coroutine functions), ``"thread"``, or ``"process"`` (CPU work,
         hard kills). With ``retry_on`` only those exceptions are tried again; those of ``discard_on`` end the job at
-        once. ``raw=True`` gives the function the JSON value untouched.
+        once. ``expires``, ``deadline``, ``on_crash`` and ``keep`` are as for ``task.using``. ``raw=True`` gives the function the JSON value untouched.
 
         Raises:
             DuplicateTaskError: the name is taken; ``replace=True`` takes it over.
@@ -367,11 +374,31 @@ class Windlass(Client):
                 f"the {self._driver.name} store has no transactions; use SQLite or another SQL store for exactly-once"
             )
         assert record is not None
-        with self.driver.transaction(connection) as inner:
+        with self._told_aside(context, record) as aside, self.driver.transaction(connection) as inner:
             transaction = AttemptTransaction(self, inner, record)
             yield transaction
-            inner.settle(Settlement(record, lifecycle.succeed(record, transaction.encoded), self.driver.now()))
+            keep = getattr(inner, "note", None)
+            if keep is not None and (page := aside.page()) is not None:
+                keep([page.note()])
+            inner.settle(completion(record, transaction.encoded, self.driver.now()))
         context.ended = True
+
+    @contextmanager
+    def _told_aside(self, context: Context, record: Record) -> Iterator[Aside]:
+        """Keep what the handler tells for its transaction: written elsewhere it would come after the lease has ended."""
+        scribe, aside = context.scribe, Aside(record, self.driver)
+        if scribe is None:
+            yield aside
+            return
+        context.scribe = aside
+        try:
+            scribe.flush([record.lease])
+            yield aside
+        except BaseException:
+            aside.hand_on(scribe)
+            raise
+        finally:
+            context.scribe = scribe
 
     # ------------------------------------------------------------------ working
 
@@ -379,7 +406,8 @@ class Windlass(Client):
         self,
         *,
         concurrency: int | None = None,
-        queues: Sequence[str] | str | None = None,
+        queues: Queues | None = None,
+        order: Order | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
     ) -> Worker:
@@ -387,7 +415,11 @@ class Windlass(Client):
 
         Args:
             concurrency: jobs run at once, over all lanes.
-            queues: take from these only; default: all.
+            queues: take from these only, default all: names, or a mapping of names to weights (``{"mail": 3, "slow": 1}``)
+                or to slots that are for that queue alone (``{"mail": Reserved(2), "default": 1}``).
+            order: ``"merged"`` takes the best job of all queues, by priority and age; ``"strict"`` empties the queues in
+                the order listed; ``"weighted"`` draws an order for each turn, heavy queues first more often. Default:
+                weighted when weights are given, else merged.
             max_jobs: stop after so many jobs, for a supervisor to start afresh.
             max_memory: stop when this process holds more MiB.
         """
@@ -398,6 +430,7 @@ class Windlass(Client):
             self,
             concurrency=concurrency,
             queues=queues,
+            order=order,
             max_jobs=max_jobs,
             max_memory=max_memory,
         )
@@ -430,10 +463,6 @@ class Windlass(Client):
         self.worker(**given).run()
 
     # ------------------------------------------------------------------ not built yet
-
-    def batch(self, *_args: Any, **_options: Any) -> Any:
-        """Not built yet."""
-        raise NotYetError("batches are not built yet")
 
     def schedule(self, *_args: Any, **_options: Any) -> Any:
         """Not built yet."""
@@ -483,7 +512,8 @@ class AttemptTransaction:
     def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child, ``task.job(...)``, that appears if and when the block commits."""
         with self._app.sending([draft]) as ([changed], stored):
-            job = self._app.wrap(self._inner.insert([self._app.new_job(changed)])[0])
+            [record] = self._inner.insert([self._app.new_job(changed)])
+            job = self._app.wrap(msgspec.structs.replace(record, found=False), created=not record.found)
             stored([job])
         return job
 

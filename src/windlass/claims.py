@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from windlass import codec, failures, lifecycle, telling
+from windlass import codec, ending, failures, lifecycle, telling
 from windlass.backoff import wait
 from windlass.drivers.base import Turn
 from windlass.errors import LeaseLostError
@@ -16,7 +16,6 @@ from windlass.times import Duration, seconds
 if TYPE_CHECKING:
     from windlass.client.handle import Handle
     from windlass.job import Record
-    from windlass.lifecycle import Transition
 
 
 class Claim:
@@ -56,7 +55,7 @@ class Claim:
         if result is not None:
             limit = self._app.settings.payload_limit
             stored = codec.encode(result, task=self._record.task, what="result", limit=limit)
-        self._settle(lifecycle.succeed(self._record, stored))
+        self._settle(ending.completion(self._record, stored, self._app.driver.now()))
 
     def nack(self, *, delay: Duration | None = None, error: BaseException | str | None = None) -> None:
         """Fail the attempt; tried again after *delay*, else by the task's back-off, while tries are left.
@@ -74,9 +73,10 @@ class Claim:
             pause = wait(policy, self._app.wrap(lifecycle.failing(self._record)), exception, now=now)
         else:
             pause = seconds(delay, name="delay")
-        most = self._app.max_attempts_of(self._record)
+        most = ending.tries(self._record, self._app.max_attempts_of(self._record), again_at=now + pause)
         encoded = failures.encode(failure)
-        self._settle(lifecycle.fail(self._record, encoded, max_attempts=most, delay=pause, now=now), exception)
+        failed = lifecycle.fail(self._record, encoded, max_attempts=most, delay=pause, now=now)
+        self._settle(Settlement(self._record, failed, now), exception)
 
     def release(self) -> None:
         """Give the job back; counts nothing.
@@ -84,7 +84,7 @@ class Claim:
         Raises:
             LeaseLostError: the deadline has passed and the job has moved on.
         """
-        self._settle(lifecycle.release(self._record))
+        self._settle(Settlement(self._record, lifecycle.release(self._record), self._app.driver.now()))
 
     def extend(self, lease: Duration) -> None:
         """Move the deadline to *lease* from now.
@@ -95,9 +95,8 @@ class Claim:
         if not self._app.driver.extend(self._record, seconds(lease, name="lease")):
             raise LeaseLostError(self._record.id, self._record.lease)
 
-    def _settle(self, transition: Transition, exception: BaseException | None = None) -> None:
+    def _settle(self, settlement: Settlement, exception: BaseException | None = None) -> None:
         self._open = False
-        settlement = Settlement(self._record, transition, self._app.driver.now())
         if self._app.driver.exchange(Turn(worker=self._holder, settlements=[settlement])).refused:
             self._app.hub.emit(LeaseLost(job=self.job))
             raise LeaseLostError(self._record.id, self._record.lease)

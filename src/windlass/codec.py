@@ -112,6 +112,7 @@ class Codec:
         self._plain = () if unusual else tuple(p.name for p in parameters)
         self._known = frozenset(self._plain)
         self._required = frozenset(p.name for p in parameters if p.default is _KINDS.empty)
+        self._defaults = {p.name: p.default for p in parameters if p.default is not _KINDS.empty}
         if raw:
             self.names = (parameters[0].name,)
             self._decoder = self._made(payload_type or Any)
@@ -190,6 +191,14 @@ class Codec:
             else:
                 flat[name] = value
         return flat
+
+    def named(self, payload: bytes) -> Any:
+        """Return a payload's JSON with the defaults of what it leaves out, for keys made of arguments."""
+        given = msgspec.json.decode(payload)
+        if self.raw or not isinstance(given, dict):
+            return given
+        left_out = {name: value for name, value in self._defaults.items() if name not in given}
+        return {**msgspec.json.decode(encode(left_out, task=self.task, what="default", limit=1 << 20)), **given}
 
     def check(self, payload: bytes) -> None:
         """Check that *payload* fits the task.

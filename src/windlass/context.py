@@ -8,8 +8,8 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from windlass import carrying
-from windlass.errors import NotSupportedError, NotYetError
+from windlass import carrying, notes
+from windlass.errors import NotSupportedError
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from windlass.job import Job, Record
+    from windlass.notes import Scribe
     from windlass.task import Draft
 
 
@@ -72,7 +73,7 @@ class Context:
     A plain call of a task gets a detached one: it has no job, and nothing it is told is kept.
     """
 
-    __slots__ = ("_cancelled", "_host", "_record", "_stopping", "ended", "transaction_")
+    __slots__ = ("_cancelled", "_host", "_record", "_stopping", "ended", "scribe", "transaction_")
 
     def __init__(self, record: Record | None, host: Host | None, *, stopping: threading.Event | None = None) -> None:
         self._record = record
@@ -82,6 +83,8 @@ class Context:
         self.ended = False
         """Whether ``transaction()`` has settled the attempt already."""
         self.transaction_: AttemptTransaction | None = None
+        self.scribe: Scribe | None = None
+        """Takes down what the handler tells; without one it is not kept."""
 
     @property
     def detached(self) -> bool:
@@ -134,14 +137,22 @@ class Context:
         return self._stopping
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Report progress (not built yet)."""
-        if not self.detached:
-            raise NotYetError("ctx.progress() is not built yet")
+        """Tell how far the job is: ``job.progress`` has the newest, everywhere. Never waits for the store.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
+        encoded = notes.encoded(done, total, note)
+        if self._record is not None and self.scribe is not None and not self.ended:
+            self.scribe.progress(self._record, encoded)
 
     def log(self, text: str) -> None:
-        """Add a line to the job's own log (not built yet)."""
-        if not self.detached:
-            raise NotYetError("ctx.log() is not built yet")
+        """Add a line to the job's own log: ``job.lines()`` reads it. Never waits for the store.
+
+        A line is cut to 8 KiB, and the last 1,000 of a job are kept.
+        """
+        if self._record is not None and self.scribe is not None and not self.ended:
+            self.scribe.log(self._record, notes.trimmed(text))
 
     def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child, ``task.job(...)``; inside ``transaction()`` it belongs to that."""

@@ -239,6 +239,20 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.done:g}{whole} {self.note}".rstrip()
 
 
+class Line(msgspec.Struct, frozen=True):
+    """A line of a job's own log."""
+
+    number: int
+    """From 1; the next one is higher."""
+    at: datetime
+    """When it was told."""
+    text: str
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One try at a job, as history keeps it."""
 
@@ -267,6 +281,9 @@ class Holder(Protocol):
 
     def history(self, job_id: int) -> list[Attempt]:
         """Return its attempts."""
+
+    def lines(self, job_id: int, *, after: int = 0) -> list[Line]:
+        """Return its log."""
 
     def join(self, job_id: int, *, timeout: Any = None) -> Any:
         """Wait for its end."""
@@ -470,6 +487,10 @@ class Job:
     def history(self) -> list[Attempt]:
         """Return its attempts, oldest first."""
         return self._app.history(self.id)
+
+    def lines(self, after: int = 0) -> list[Line]:
+        """Return the lines of its own log after line number *after*, oldest first; the last 1,000 are kept."""
+        return self._app.lines(self.id, after=after)
 
     def refresh(self) -> Job:
         """Return the job as it is now.

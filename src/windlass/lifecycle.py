@@ -229,6 +229,18 @@ def cancelled(record: Record, error: bytes | None = None) -> Transition:
     )
 
 
+def expire(record: Record, error: bytes) -> Transition:
+    """It came too late to be started: cancelled as if it had not been claimed."""
+    return Transition(
+        move=Move.CANCEL,
+        status=Status.CANCELLED,
+        attempt=record.attempt - (record.started_at is not None),
+        failures=record.failures,
+        crashes=record.crashes,
+        error=error,
+    )
+
+
 def release(record: Record, *, delay: float = 0.0, now: float = 0.0) -> Transition:
     """Give the job back; counts nothing. One that had not started leaves no trace and keeps its place."""
     if record.cancel:

@@ -170,6 +170,11 @@ def room(gate: Gate, used: int, arrival: float, now: float) -> int:
     return max(0, int((now - free_at(gate, max(arrival, now)) + _SLACK) / cost(gate) + 1.0))
 
 
+def has_room(gate: Gate, *, used: int, opens: float | None, now: float) -> bool:
+    """Whether a job may start now; *opens* = when a rate lets the next."""
+    return used < gate.most if opens is None else opens <= now + _SLACK
+
+
 def started(gate: Gate, arrival: float, now: float) -> float:
     """Return a rate's theoretical arrival time after one more start."""
     return max(arrival, now) + cost(gate)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import msgspec
 
+from windlass.drivers.base import Passage
 from windlass.job import Job, Status
 from windlass.lifecycle import TOTALS
 
@@ -203,8 +204,8 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
     job: Job
     reasons: tuple[tuple[str, str], ...]
-    """``(code, sentence)``, the most important first. Codes: scheduled, retrying, queue-paused, task-paused,
-    no-worker, no-worker-for-queue, unknown-task, last-chance, busy, ready, running, prefetched, cancelling, lost-worker,
+    """``(code, sentence)``, the most important first. Codes: scheduled, retrying, queue-paused, task-paused, limited,
+    rate-limited, no-worker, no-worker-for-queue, unknown-task, last-chance, busy, ready, running, prefetched, cancelling, lost-worker,
     completed, dead, cancelled."""
 
     def __str__(self) -> str:
@@ -217,7 +218,40 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
         return self.reasons[0][0]
 
 
-def explain(job: Job, *, pauses: set[tuple[str, str]], workers: Sequence[Worker], queued: int, now: float) -> Why:
+class Shut(msgspec.Struct, frozen=True):
+    """A gate that lets no job start now."""
+
+    passage: Passage
+    holders: Sequence[int]
+    """Some of the jobs that run behind it."""
+
+    def reason(self, now: float) -> tuple[str, str]:
+        """Say it."""
+        gate, (_, _, key) = self.passage.gate, self.passage.gate.key.partition(":")
+        if gate.per:
+            left = max(0.0, (self.passage.free_at or now) - now)
+            return (
+                "rate-limited",
+                f"{gate.most:g} per {gate.per:g} s of {key} have started; the next may in {left:.1f} s",
+            )
+        named = ", ".join(f"#{job_id}" for job_id in self.holders) or "none that is known"
+        more = self.passage.used - len(self.holders)
+        others = f" and {more} more" if more > 0 else ""
+        return (
+            "limited",
+            f"all {gate.most:g} slots of {key} are taken by {named}{others}; the first that ends frees one",
+        )
+
+
+def explain(
+    job: Job,
+    *,
+    pauses: set[tuple[str, str]],
+    workers: Sequence[Worker],
+    queued: int,
+    now: float,
+    shut: Sequence[Shut] = (),
+) -> Why:
     """Say why *job* is not running. *queued* = the other pending jobs of its queue."""
     match job.status:
         case Status.COMPLETED | Status.DEAD | Status.CANCELLED:
@@ -225,7 +259,8 @@ def explain(job: Job, *, pauses: set[tuple[str, str]], workers: Sequence[Worker]
         case Status.RUNNING:
             reasons = [*_running(job, workers)]
         case _:
-            reasons = [*_waiting(job, pauses, [w for w in workers if w.status == "running"], queued, now)]
+            live = [w for w in workers if w.status == "running"]
+            reasons = [*_held_back(job, pauses, shut, now), *_waiting(job, live, queued, held=bool(shut))]
     return Why(job=job, reasons=tuple(reasons))
 
 
@@ -250,9 +285,7 @@ def _running(job: Job, workers: Sequence[Worker]) -> Iterator[tuple[str, str]]:
         yield "running", f"it has been running on {place} since {job.started_at:%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _waiting(
-    job: Job, pauses: set[tuple[str, str]], workers: Sequence[Worker], queued: int, now: float
-) -> Iterator[tuple[str, str]]:
+def _held_back(job: Job, pauses: set[tuple[str, str]], shut: Sequence[Shut], now: float) -> Iterator[tuple[str, str]]:
     left = job.run_at.timestamp() - now
     if job.status is Status.SCHEDULED and left > 0:
         yield "scheduled", f"it is scheduled for {job.run_at:%Y-%m-%d %H:%M:%S %Z}, in {left:.0f} s"
@@ -262,6 +295,10 @@ def _waiting(
         yield "queue-paused", f"queue {job.queue!r} is paused; app.resume(queue={job.queue!r})"
     if ("task", job.task) in pauses:
         yield "task-paused", f"task {job.task!r} is paused; app.resume(task={job.task!r})"
+    yield from (one.reason(now) for one in shut)
+
+
+def _waiting(job: Job, workers: Sequence[Worker], queued: int, *, held: bool) -> Iterator[tuple[str, str]]:
     if not workers:
         yield "no-worker", "no worker is running; start one with `windlass worker`"
         return
@@ -276,7 +313,7 @@ def _waiting(
     busy = sum(w.running for w in able)
     if busy >= slots:
         yield "busy", f"all {slots} slots are busy; {queued} other jobs wait in queue {job.queue!r}"
-    else:
+    elif not held:
         yield "ready", f"it is next to be taken by one of {len(able)} workers"
 
 

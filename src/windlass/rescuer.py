@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass import failures, lifecycle
+from windlass import ending, failures, lifecycle
 from windlass.drivers.base import Turn
 from windlass.lifecycle import Settlement
 
@@ -81,8 +81,8 @@ def give_back(driver: Driver, orphans: Sequence[Record], *, worker: str, max_cra
     """Settle leases that nobody holds any more; return those that were indeed still live."""
     now = driver.now()
     settlements = [
-        Settlement(record, lifecycle.lose(record, failures.lost(record.worker), max_crashes=max_crashes), now)
-        for record in orphans
+        Settlement(record, lifecycle.lose(record, failures.lost(record.worker), max_crashes=most), now)
+        for record, most in ((record, ending.crashes(record, max_crashes)) for record in orphans)
     ]
     refused = set(driver.exchange(Turn(worker=worker, settlements=settlements)).refused)
     return [s for s in settlements if (s.record.id, s.record.lease) not in refused]

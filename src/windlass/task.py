@@ -21,11 +21,14 @@ from typing import (
 
 import msgspec
 
+from windlass.bounds import Bounds, Keep, OnCrash, Until, bounds_of
 from windlass.codec import Codec
 from windlass.context import Context
-from windlass.errors import ConfigurationError, NotYetError, SignatureError
+from windlass.errors import ConfigurationError, SignatureError
+from windlass.limits import limits_of
 from windlass.settings import MOST, check_name
 from windlass.times import Duration, instant, seconds
+from windlass.uniqueness import Unique, unique_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -56,6 +59,10 @@ class TaskOptions(TypedDict, total=False):
     tags: Sequence[str]
     retry_on: type[BaseException] | tuple[type[BaseException], ...] | None
     discard_on: type[BaseException] | tuple[type[BaseException], ...] | None
+    expires: Until | None
+    deadline: Until | None
+    on_crash: OnCrash | None
+    keep: Keep | None
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -73,6 +80,10 @@ class EnqueueOptions(TypedDict, total=False):
     meta: Mapping[str, Any] | None
     unique: Any
     idempotency_key: str | None
+    expires: Until | None
+    deadline: Until | None
+    on_crash: OnCrash | None
+    keep: Keep | None
 
 
 class TaskHost(Protocol):
@@ -101,6 +112,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     origin: str | None = None
     correlation_id: str | None = None
     meta: Mapping[str, Any] | None = None
+    unique: Unique | Literal[False] | None = None
+    """False: not unique, whatever the task says."""
+    idempotency_key: str | None = None
+    batch_id: int | None = None
+    bounds: Bounds | None = None
 
 
 def options(
@@ -117,17 +133,16 @@ def options(
     meta: Mapping[str, Any] | None = None,
     unique: Any = None,
     idempotency_key: str | None = None,
+    expires: Until | None = None,
+    deadline: Until | None = None,
+    on_crash: OnCrash | None = None,
+    keep: Keep | None = None,
 ) -> Options:
     """Check the options of an enqueue.
 
     Raises:
         ConfigurationError: one of them cannot be right.
-        NotYetError: it is not built yet.
     """
-    if unique:
-        raise NotYetError("unique= is not built yet")
-    if idempotency_key is not None:
-        raise NotYetError("idempotency_key= is not built yet")
     if delay is not None and run_at is not None:
         raise ConfigurationError("give delay or run_at, not both")
     return Options(
@@ -141,6 +156,9 @@ def options(
         origin=None if origin is None else check_name("origin", origin),
         correlation_id=None if correlation_id is None else check_name("correlation_id", correlation_id),
         meta=None if meta is None else _check_meta(meta),
+        unique=unique if unique is None or unique is False else unique_of(unique),
+        idempotency_key=None if idempotency_key is None else check_name("idempotency_key", idempotency_key),
+        bounds=bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep),
     )
 
 
@@ -182,7 +200,7 @@ def _names(name: str, each: str, value: Any) -> tuple[str, ...]:
 class Draft(Generic[R]):
     """A call of a task that is not stored yet: what ``task.job(...)`` returns."""
 
-    __slots__ = ("arguments", "host", "options", "payload", "task")
+    __slots__ = ("arguments", "host", "options", "payload", "task", "then")
 
     def __init__(
         self,
@@ -191,12 +209,16 @@ class Draft(Generic[R]):
         options: Options,
         arguments: Any = None,
         payload: bytes | None = None,
+        *,
+        then: tuple[Draft[Any], ...] = (),
     ) -> None:
         self.task = task
         self.host = host
         self.options = options
         self.arguments = arguments
         self.payload = payload
+        self.then = then
+        """The later steps of a chain."""
 
     def __repr__(self) -> str:
         """Show the task."""
@@ -258,11 +280,13 @@ class Task(Generic[P, R]):
         tags: Sequence[str] = (),
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         raw: bool = False,
         payload_type: type | None = None,
     ) -> None:
-        if unique or limit:
-            raise NotYetError("unique= and limit= are not built yet")
         if not callable(function):
             raise SignatureError(f"a task is made of a function, not {function!r}")
         self.function = function
@@ -275,8 +299,11 @@ class Task(Generic[P, R]):
         self.backoff: Backoff | None = backoff if backoff is None or callable(backoff) else _fixed(backoff)
         self.timeout = None if timeout is None else seconds(timeout, name="timeout")
         self.tags = check_tags(tags)
+        self.unique = unique_of(unique)
+        self.limits = limits_of(limit)
         self.retry_on = _errors("retry_on", retry_on)
         self.discard_on = _errors("discard_on", discard_on)
+        self.bounds = bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
@@ -351,11 +378,18 @@ class Task(Generic[P, R]):
         meta: Mapping[str, Any] | None = None,
         unique: Any = None,
         idempotency_key: str | None = None,
+        expires: Until | None = None,
+        deadline: Until | None = None,
+        on_crash: OnCrash | None = None,
+        keep: Keep | None = None,
         connection: Any = None,
     ) -> Using[P, R]:
         """Return the task with options for its enqueue: ``send.using(delay=60).enqueue(...)``.
 
         Durations are ``timedelta`` or seconds; ``run_at`` is an aware ``datetime``; ``timeout=0`` = explicitly none.
+        ``expires`` and ``deadline`` are durations from the job's creation, or aware ``datetime``: a job that has not
+        started by the one is cancelled, and one that has not ended by the other is dead. ``on_crash="dead"``: an attempt
+        that is lost with its worker is the last. ``keep=False``: nothing is kept of the job once it has completed.
         With ``connection`` the job is written in the caller's transaction and appears if and when it commits.
         """
         given = options(
@@ -371,6 +405,10 @@ class Task(Generic[P, R]):
             meta=meta,
             unique=unique,
             idempotency_key=idempotency_key,
+            expires=expires,
+            deadline=deadline,
+            on_crash=on_crash,
+            keep=keep,
         )
         return Using(self, given, connection)
 

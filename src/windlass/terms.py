@@ -108,33 +108,44 @@ def link(job: NewJob, previous: tuple[str, ...]) -> Link:
     )
 
 
+def single(step: Link) -> NewJob:
+    """Return the job of a step by itself."""
+    return NewJob(
+        task=step.task,
+        queue=step.queue,
+        payload=bytes(step.payload),
+        priority=step.priority,
+        max_attempts=step.max_attempts,
+        timeout=step.timeout,
+        delay=step.delay,
+        tags=step.tags,
+        origin=step.origin,
+        meta=None if step.meta is None else bytes(step.meta),
+        idempotency_key=step.idempotency_key,
+        # There is nobody who could be told of a conflict.
+        holds=tuple(msgspec.structs.replace(hold, strict=False) for hold in step.holds),
+        gates=step.gates,
+        terms=None if step.terms is None else bytes(step.terms),
+    )
+
+
 def following(record: Record, terms: Terms, result: bytes | None) -> tuple[NewJob, ...]:
     """Return the next step of a job's chain, to be enqueued with its completion."""
     if not terms.chain:
         return ()
     step, *rest = terms.chain
-    payload = bytes(step.payload)
+    job = single(step)
+    payload = job.payload
     if step.previous:
         named: dict[str, Any] = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
         named.update(dict.fromkeys(step.previous, msgspec.Raw(result if result is not None else b"null")))
         payload = msgspec.json.encode(named)
-    own = NONE if step.terms is None else _DECODER.decode(step.terms)
+    own = terms_of(job)
     return (
-        NewJob(
-            task=step.task,
-            queue=step.queue,
+        msgspec.structs.replace(
+            job,
             payload=payload,
-            priority=step.priority,
-            max_attempts=step.max_attempts,
-            timeout=step.timeout,
-            delay=step.delay,
-            tags=step.tags,
-            origin=step.origin,
-            meta=None if step.meta is None else bytes(step.meta),
             batch_id=record.batch_id,
-            idempotency_key=step.idempotency_key,
-            holds=tuple(msgspec.structs.replace(hold, strict=False) for hold in step.holds),
-            gates=step.gates,
             terms=encode(msgspec.structs.replace(own, chain=tuple(rest))),
         ),
     )

@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 import typer
 
-from windlass.cli.values import duration, instant, payload
+from windlass.cli.process import Plan
+from windlass.cli.values import duration, instant, payload, reserved, weighted
+from windlass.queues import Reserved
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,34 @@ def test_a_broken_payload_is_refused(words: list[str]) -> None:
     """Half a payload is none."""
     with pytest.raises(typer.BadParameter):
         payload(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("mail", ("mail", None)),
+        ("mail,3", ("mail", 3)),
+        ("a,b", ("a,b", None)),
+        ("a,b,2", ("a,b", 2)),
+        (",", (",", None)),
+    ],
+)
+def test_a_queue_may_have_a_weight(text: str, read: tuple[str, int | None]) -> None:
+    """After the last comma, if that is a number; a name may have commas too."""
+    assert weighted(text) == read
+
+
+def test_slots_are_reserved_by_a_number() -> None:
+    """After the last sign of equality."""
+    assert reserved("a=b=2") == ("a=b", 2)
+    for wrong in ("mail", "=2", "mail=", "mail=two"):
+        with pytest.raises(typer.BadParameter, match="mail=2"):
+            reserved(wrong)
+
+
+def test_a_plan_says_what_the_worker_is_told_of_its_queues() -> None:
+    """Names as names; with weights or reserved slots as a mapping."""
+    assert Plan().chosen() is None
+    assert Plan(queues=("a", "b")).chosen() == ("a", "b")
+    assert Plan(queues=("a", "b"), weights={"a": 2}, reserved={"b": 1}).chosen() == {"a": 2, "b": Reserved(1)}
+    assert Plan(queues=("a", "b"), reserved={"b": 1}).chosen() == {"a": None, "b": Reserved(1)}

@@ -244,7 +244,74 @@ class DeletesOnCancel(MemoryDriver):
         return changed
 
 
+class Flawed(MemoryDriver):
+    """Something in its store is wrong from the start."""
+
+    def open(self) -> None:
+        super().open()
+        self.spoil(self._store)
+
+    def spoil(self, store: Store) -> None:
+        raise NotImplementedError
+
+
+class KeepsKeysForEver(Flawed):
+    def spoil(self, store: Store) -> None:
+        store.holds._give_up = lambda *_: None  # type: ignore[method-assign]
+
+
+class PromotesBesideTheHolder(Flawed):
+    def spoil(self, store: Store) -> None:
+        store.holds.rival = lambda *_: None  # type: ignore[method-assign]
+
+
+class OverlooksKeysOnInsert(Flawed):
+    def spoil(self, store: Store) -> None:
+        store._rival = lambda *_: None  # type: ignore[method-assign]
+
+
+class LetsOneTooManyThrough(MemoryDriver):
+    def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
+        records = super().insert(jobs)
+        for record in records:
+            entry = self._store.jobs[record.id]
+            wider = tuple(msgspec.structs.replace(gate, most=gate.most + 1) for gate in entry.new.gates)
+            entry.new = replace(entry.new, gates=wider)
+        return records
+
+
+class NeverLetsBack(Flawed):
+    def spoil(self, store: Store) -> None:
+        store.gates.admit = lambda *_: None  # type: ignore[method-assign]
+
+
+class KeepsSlots(Flawed):
+    def spoil(self, store: Store) -> None:
+        store.gates.leave = lambda *_: False  # type: ignore[method-assign]
+
+
+class MiscountsMembers(Flawed):
+    def spoil(self, store: Store) -> None:
+        move = store.batches.move
+        store.batches.move = lambda batch_id, before, after: move(  # type: ignore[method-assign]
+            batch_id, before, Status.COMPLETED if after is Status.DEAD else after
+        )
+
+
+class ForgetsThatABatchIsRipe(MemoryDriver):
+    def ripe(self, limit: int) -> list[int]:
+        return []
+
+
 MUTANTS = [
+    KeepsKeysForEver,
+    PromotesBesideTheHolder,
+    OverlooksKeysOnInsert,
+    LetsOneTooManyThrough,
+    NeverLetsBack,
+    KeepsSlots,
+    MiscountsMembers,
+    ForgetsThatABatchIsRipe,
     DropsTheLeaseCheck,
     HidesRefusals,
     ForgetsToCountTheCancelled,

@@ -142,3 +142,16 @@ def big_result() -> str:
 @app.task(lane="process", max_attempts=1)
 def odd_result() -> object:
     return object()
+
+
+@app.task(lane="process", max_attempts=1)
+def tell(ctx: Context, lines: int, then: str) -> None:
+    """Tell how it goes, and end in one of several ways."""
+    for number in range(1, lines + 1):
+        ctx.log(f"line {number}")
+        ctx.progress(number, lines, "telling")
+    match then:
+        case "raise":
+            raise ValueError("enough")
+        case "wait":
+            ctx.cancelled.wait(30)

@@ -10,6 +10,7 @@ from windlass.cli import output, values
 from windlass.cli.command import command
 from windlass.cli.options import Json, length
 from windlass.errors import UnknownTaskError
+from windlass.report import job_as_json
 
 
 def add(cli: typer.Typer) -> None:
@@ -43,6 +44,12 @@ def enqueue(
     meta: Annotated[
         str | None, typer.Option("--meta", metavar="JSON", help="A JSON object kept beside the payload.")
     ] = None,
+    unique: Annotated[
+        bool | None, typer.Option("--unique/--not-unique", help="Not beside a live job with the same payload.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="TEXT", help="Idempotency key: no second job while its job is kept.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Store a job.
@@ -66,9 +73,13 @@ def enqueue(
         tags=tag or None,
         origin=origin,
         meta=None if meta is None else values.json_value(meta, what="--meta"),
+        unique=unique,
+        idempotency_key=key,
     )
     if as_json:
-        output.json(job)
+        output.json({**job_as_json(job), "created": job.created})
+    elif not job.created:
+        output.line(f"job {job.id} {job.task} was there already; it is {job.status} in queue {job.queue}")
     else:
         output.line(f"job {job.id} {job.task} is {job.status} in queue {job.queue}")
 

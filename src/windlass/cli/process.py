@@ -19,6 +19,7 @@ from windlass.cli import locate, logs
 from windlass.cli.failure import Code, code_of, say
 from windlass.cli.status_line import StatusLine
 from windlass.errors import ConfigurationError, WindlassError
+from windlass.queues import Order, Queues, Reserved
 from windlass.worker.leash import RECYCLED, Leash, attach, own_files, project_files
 
 if TYPE_CHECKING:
@@ -37,12 +38,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     app: str | None = None
     queues: tuple[str, ...] = ()
+    weights: dict[str, int] = {}
+    reserved: dict[str, int] = {}
+    order: Order | None = None
     concurrency: int | None = None
     max_jobs: int | None = None
     max_memory: int | None = None
     health: str | None = None
     level: Level = "info"
     json_logs: bool = False
+
+    def chosen(self) -> Queues | None:
+        """Return the queues as ``app.worker`` takes them."""
+        if not self.weights and not self.reserved:
+            return self.queues or None
+        return {
+            name: Reserved(self.reserved[name]) if name in self.reserved else self.weights.get(name)
+            for name in self.queues
+        }
 
 
 def hand_over(plan: Plan) -> None:
@@ -81,7 +94,11 @@ def _work(plan: Plan, leash: Leash | None) -> int:
 
 def _run(app: Windlass, plan: Plan, leash: Leash | None) -> int:
     worker = app.worker(
-        concurrency=plan.concurrency, queues=plan.queues or None, max_jobs=plan.max_jobs, max_memory=plan.max_memory
+        concurrency=plan.concurrency,
+        queues=plan.chosen(),
+        order=plan.order,
+        max_jobs=plan.max_jobs,
+        max_memory=plan.max_memory,
     )
     line = StatusLine() if leash is None else None
 

@@ -63,6 +63,20 @@ def payload(words: Sequence[str]) -> Any:
     return pairs
 
 
+def weighted(text: str) -> tuple[str, int | None]:
+    """Read ``mail`` or ``mail,3``: a queue, and its weight if it has one."""
+    name, comma, weight = text.rpartition(",")
+    return (name, int(weight)) if comma and weight.isdecimal() else (text, None)
+
+
+def reserved(text: str) -> tuple[str, int]:
+    """Read ``mail=2``: a queue, and how many slots are for it alone."""
+    name, _, slots = text.rpartition("=")
+    if not name or not slots.isdecimal():
+        raise typer.BadParameter(f"{text!r} is not a queue and a number of slots; write mail=2")
+    return name, int(slots)
+
+
 def json_value(text: str, *, what: str) -> Any:
     """Read JSON."""
     try:

@@ -7,12 +7,13 @@ from typing import Annotated
 import msgspec
 import typer
 
-from windlass.cli import locate, logs
+from windlass.cli import locate, logs, values
 from windlass.cli.command import command
 from windlass.cli.options import AppName
 from windlass.cli.process import Level, Plan, hand_over, probe
 from windlass.cli.status_line import StatusLine
 from windlass.errors import ConfigurationError
+from windlass.queues import Order
 
 
 def add(cli: typer.Typer) -> None:
@@ -24,7 +25,23 @@ def worker(
     *,
     app: AppName = None,
     queue: Annotated[
-        list[str] | None, typer.Option("--queue", "-q", metavar="NAME", help="Take from this queue only. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            "-q",
+            metavar="NAME[,WEIGHT]",
+            help="Take from this queue only; a weight as in mail,3. Repeatable.",
+        ),
+    ] = None,
+    reserve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reserve", metavar="NAME=SLOTS", help="Keep slots for this queue alone, as in mail=2. Repeatable."
+        ),
+    ] = None,
+    order: Annotated[
+        Order | None,
+        typer.Option("--order", help="How the queues share the slots; default weighted with weights, else merged."),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", min=1, help="Jobs at once per process.")
@@ -48,13 +65,18 @@ def worker(
     SIGTERM or Ctrl-C stops gracefully, a second one at once. Several processes, --watch, --max-jobs and --max-memory run
     under a supervisor, which starts again what dies; SIGHUP makes it restart them one after the other.
 
-    Example: windlass worker shop:app --queue mail --queue default --concurrency 8 --processes 2
+    Example: windlass worker shop:app --queue mail,3 --queue default,1 --concurrency 8 --processes 2
     """
     name = locate.named(app)
     if name is None:
         raise ConfigurationError(f"no app; {locate.NAME}, or set WINDLASS_APP, or `app` in [tool.windlass]")
+    weights = dict(map(values.weighted, queue or ()))
+    kept = dict(map(values.reserved, reserve or ()))
+    if kept and not weights:
+        raise ConfigurationError("--reserve needs the queues that the other slots are for; name them with --queue")
     plan = Plan(
-        app=name, queues=tuple(queue or ()), concurrency=concurrency, max_jobs=max_jobs, max_memory=max_memory,
+        app=name, queues=tuple(dict.fromkeys((*weights, *kept))), reserved=kept, order=order,
+        weights={queue: weight for queue, weight in weights.items() if weight is not None}, concurrency=concurrency, max_jobs=max_jobs, max_memory=max_memory,
         health=health, level=log_level, json_logs=json_logs,
     )  # fmt: skip
     if processes > 1 or watch or max_jobs or max_memory:

@@ -4,14 +4,13 @@ The rules are in :mod:`windlass.lifecycle`; here they are looked up, handed to t
 what users hold.
 """
 
+from windlass.client.batching import Batching
 from windlass.client.claiming import Claiming
-from windlass.client.listening import Listening
-from windlass.client.managing import Managing
+from windlass.client.limiting import Limiting
 from windlass.client.reading import Reading
-from windlass.client.sending import Sending
 
 
-class Client(Sending, Reading, Managing, Claiming, Listening):
+class Client(Batching, Limiting, Reading, Claiming):
     """What can be asked of a store of jobs, whether or not this process knows their tasks."""
 
 

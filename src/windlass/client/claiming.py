@@ -5,17 +5,19 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from windlass import ending, telling
 from windlass.claims import Claim
 from windlass.drivers.base import Turn
 from windlass.errors import (
     ConfigurationError,
 )
+from windlass.lifecycle import Settlement
 from windlass.offload import offload
 from windlass.settings import check_name
 from windlass.times import Duration, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 
 from windlass.client.handle import Handle
@@ -34,7 +36,7 @@ class Claiming(Handle):
         """Take one job of a queue, waiting at most *wait* for one; ``None`` when there is none.
 
         The claim lives for *lease*, whatever becomes of this process; past that the job goes to somebody else and the
-        attempt counts as a crash. ``tasks`` limits which tasks are taken; by default any.
+        attempt counts as a crash. Jobs that have expired or missed their deadline are passed over. ``tasks`` limits which tasks are taken; by default any.
         """
         length = seconds(lease, name="lease")
         if length <= 0:
@@ -42,11 +44,13 @@ class Claiming(Handle):
         holder = f"hand:{uuid.uuid4().hex}"
         deadline = self.driver.now() + seconds(wait, name="wait")
         bell = None
+        late: list[Settlement] = []
         try:
             while True:
                 turned = self.driver.exchange(
                     Turn(
                         worker=holder,
+                        settlements=late,
                         limit=1,
                         start=1,
                         queues=(check_name("queue", queue),),
@@ -54,8 +58,15 @@ class Claiming(Handle):
                         deadline=length,
                     )
                 )
-                if turned.claims:
-                    return Claim(self, turned.claims[0], holder)
+                self._tell_late(late)
+                late = []
+                for record in turned.claims:
+                    refused = ending.refusal(record, turned.now)
+                    if refused is None:
+                        return Claim(self, record, holder)
+                    late.append(Settlement(record, refused, turned.now))
+                if late:
+                    continue
                 left = deadline - turned.now
                 if left <= 0:
                     return None
@@ -68,6 +79,11 @@ class Claiming(Handle):
                 bell.close()
 
     aclaim = offload(claim)
+
+    def _tell_late(self, settlements: Iterable[Settlement]) -> None:
+        if telling.wanted(self.hub):
+            for settlement in settlements:
+                telling.tell(self, settlement)
 
     def _claimable(self, queue: str, tasks: Collection[str] | None) -> tuple[str, ...]:
         if tasks is None:

@@ -9,6 +9,7 @@ from windlass.errors import (
     ConfigurationError,
     JobNotFoundError,
     JobStateError,
+    UniqueConflictError,
 )
 from windlass.events import QueuePaused, QueueResumed
 from windlass.offload import offload
@@ -52,6 +53,7 @@ class Managing(Handle):
         Raises:
             JobNotFoundError: there is no such job.
             JobStateError: its status does not allow it.
+            UniqueConflictError: another job has its unique key now.
         """
         decide = self._retrying(mode, seconds(delay, name="delay"), force=force)
         return self._change_one(job_id, decide, missing_ok=missing_ok, state_ok=state_ok)
@@ -130,9 +132,13 @@ class Managing(Handle):
                 return None
             raise JobNotFoundError(job_id)
         if changed.error is not None and not (state_ok and isinstance(changed.error, JobStateError)):
-            raise changed.error
+            raise self._shown(changed.error)
         record = self.driver.get(changed.job_id)
         return None if record is None else self.wrap(record)
+
+    def _shown(self, error: Exception) -> Exception:
+        """Return an error of a driver as users know it."""
+        return UniqueConflictError(self.wrap(error.existing)) if isinstance(error, UniqueConflictError) else error
 
     def retry_many(
         self,
@@ -185,7 +191,7 @@ class Managing(Handle):
                 if changed.before is None:
                     refused[changed.job_id] = JobNotFoundError(changed.job_id)
                 elif changed.error is not None:
-                    refused[changed.job_id] = changed.error
+                    refused[changed.job_id] = self._shown(changed.error)
                 else:
                     done.append(changed.job_id)
         return Done(done, refused)

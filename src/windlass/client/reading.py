@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
 from windlass.drivers.base import Filter
 from windlass.errors import ConfigurationError, JobNotFoundError
-from windlass.job import Attempt, Failure, Job, Outcome, Status
+from windlass.job import Attempt, Failure, Job, Line, Outcome, Record, Status
+from windlass.limits import has_room
 from windlass.offload import offload
-from windlass.report import Count, Page, Queue, Stats, Throughput, Why, explain
+from windlass.report import Count, Page, Queue, Shut, Stats, Throughput, Why, explain
 from windlass.times import Duration, moment, seconds
+from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
 
     from windlass.drivers.base import Finding, Worker
 
@@ -24,6 +26,8 @@ from windlass.client.handle import Handle
 
 PAGE = 50
 LARGEST_PAGE = 1000
+HOLDERS = 20
+"""Jobs named as the holders of a limit, at most."""
 COUNTED = 10_000
 """Filters that no counter answers are counted exactly up to here."""
 
@@ -64,6 +68,17 @@ class Reading(Handle):
         ]
 
     ahistory = offload(history)
+
+    def lines(self, job_id: int, *, after: int = 0) -> list[Line]:
+        """Return the lines of a job's own log after line number *after*, oldest first; the last 1,000 are kept."""
+        if not whole(after) or after < 0:
+            raise ConfigurationError(f"after must be the number of a line, not {after!r}")
+        return [
+            Line(number, datetime.fromtimestamp(at, UTC), text)
+            for number, at, text in self.driver.lines(check_id(job_id), after)
+        ]
+
+    alines = offload(lines)
 
     def jobs(
         self,
@@ -169,10 +184,28 @@ class Reading(Handle):
         if record.status is Status.PENDING:
             ahead = max(0, driver.count(Filter(statuses=(Status.PENDING,), queue=record.queue), most=COUNTED) - 1)
         return explain(
-            self.wrap(record), pauses=driver.pauses(), workers=driver.workers(), queued=ahead, now=driver.now()
+            self.wrap(record),
+            pauses=driver.pauses(),
+            workers=driver.workers(),
+            queued=ahead,
+            now=driver.now(),
+            shut=self._shut(record) if record.status is Status.PENDING else (),
         )
 
     awhy = offload(why)
+
+    def _shut(self, record: Record) -> list[Shut]:
+        """Return the gates that let this job not start now."""
+        driver = self.driver
+        own = () if record.flow is None else flow_of(record.flow).gates
+        names = (f"queue:{record.queue}", f"task:{record.task}")
+        keys = {gate.key for gate in own} | {f"{kind}:{name}" for kind in ("limit", "rate") for name in names}
+        now = driver.now()
+        return [
+            Shut(passage, () if passage.gate.per else driver.holders(passage.gate.key, HOLDERS))
+            for passage in driver.passages(keys)
+            if not has_room(passage.gate, used=passage.used, opens=passage.free_at, now=now)
+        ]
 
     def diagnose(self) -> list[Finding]:
         """Look for what is wrong with the store and its workers; what ``windlass doctor`` prints."""

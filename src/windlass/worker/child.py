@@ -22,6 +22,7 @@ from windlass.job import Kind
 from windlass.outcomes import Interrupted
 from windlass.task import Task
 from windlass.worker import logs
+from windlass.worker.wire import WireScribe
 
 if TYPE_CHECKING:
     from windlass.job import Record
@@ -50,12 +51,14 @@ def main(fd: int, parent: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         spawn.prepare(line.recv())
         logs.install()
+        scribe = WireScribe(line)
         while True:
             module, qualname, name, record = line.recv()
-            answer = _serve(module, qualname, name, record)
+            scribe.begin(record)
+            kind, ended, value = _serve(module, qualname, name, record, scribe)
             if os.getpid() != me:  # forked by the handler: a second answer would be taken for the next job's
                 os._exit(0)
-            line.send(answer)
+            scribe.answer(kind, value, ended=ended)
 
 
 def _die_with(parent: int) -> None:
@@ -83,13 +86,14 @@ def _interrupted(_number: int, _frame: object) -> None:
         raise Interrupted("asked to stop")
 
 
-def _serve(module: str, qualname: str, name: str, record: Record) -> tuple[str, bool, Any]:
+def _serve(module: str, qualname: str, name: str, record: Record, scribe: WireScribe) -> tuple[str, bool, Any]:
     context = Context(record, None)
     _Current.asked = False
     try:
         task = _find(module, qualname, name)
         app = task.host if isinstance(task.host, Windlass) else None
         context = Context(record, app)
+        context.scribe = scribe
         _Current.context = context
         try:
             if _Current.asked:

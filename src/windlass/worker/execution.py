@@ -14,7 +14,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from windlass import codec, failures, lifecycle
+from windlass import codec, ending, failures, lifecycle
 from windlass.backoff import wait
 from windlass.context import Context
 from windlass.errors import LeaseLostError, PayloadError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.job import Record
     from windlass.lifecycle import Transition
+    from windlass.notes import Scribe
     from windlass.task import AnyTask
 
 log = logging.getLogger(__name__)
@@ -51,13 +52,16 @@ class ChildCrashedError(Exception):
 class Execution:
     """One attempt in hand."""
 
-    __slots__ = ("_driver", "_ending", "app", "cause", "context", "deadline", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
+    __slots__ = ("_driver", "_ending", "app", "cause", "context", "deadline", "due", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
 
-    def __init__(self, app: Windlass, task: AnyTask, record: Record, stopping: threading.Event) -> None:
+    def __init__(
+        self, app: Windlass, task: AnyTask, record: Record, stopping: threading.Event, scribe: Scribe | None = None
+    ) -> None:
         self.app = app
         self.task = task
         self.record = record
         self.context = Context(record, app, stopping=stopping)
+        self.context.scribe = scribe
         self.cause: Cause | None = None
         self.error: BaseException | None = None
         self.settlement: Settlement | None = None
@@ -68,8 +72,18 @@ class Execution:
         self.handle: Any = None
         """The lane's own: an asyncio task, a thread, a child."""
         self.limit = app.timeout_of(record)
+        self.due: float | None = None
+        """The job's own deadline, where that comes before the time limit."""
+        if record.terms is not None:
+            self._heed_deadline()
         self.started = time.monotonic()
         self.deadline = None if self.limit is None else self.started + self.limit
+
+    def _heed_deadline(self) -> None:
+        due = ending.due_by(self.record)
+        left = None if due is None else max(0.001, due - self._driver.now())
+        if left is not None and (self.limit is None or left < self.limit):
+            self.limit, self.due = left, due
 
     def arguments(self) -> dict[str, Any]:
         """Decode the payload and add the Context."""
@@ -141,19 +155,26 @@ class Execution:
         else:
             now = self._driver.now()
             try:
-                transition = self._decide(result, error, now)
+                self.settlement = self._settlement(result, error, now)
             except Exception as broken:
                 log.exception("cannot decide how job %d ended", self.record.id)
-                transition = self._failed(broken, failures.describe(broken), None, now)
-            self.settlement = Settlement(self.record, transition, now)
+                failed = self._failed(broken, failures.describe(broken), None, now)
+                self.settlement = Settlement(self.record, failed, now)
         self.finished = True
 
-    def _decide(self, result: Any, error: BaseException | None, now: float) -> Transition:  # noqa: C901 - one table
+    def _settlement(self, result: Any, error: BaseException | None, now: float) -> Settlement:
+        if error is None and self.cause is not Cause.TIMEOUT:
+            try:
+                return self._succeeded(result, now)
+            except PayloadError as unfit:
+                failed = self._failed(unfit, failures.describe(unfit, Kind.PAYLOAD), None, now)
+                return Settlement(self.record, failed, now)
+        return Settlement(self.record, self._decide(error, now), now)
+
+    def _decide(self, error: BaseException | None, now: float) -> Transition:
         record = self.record
-        if self.cause is Cause.TIMEOUT:
+        if self.cause is Cause.TIMEOUT or error is None:
             return self._timed_out(error, now)
-        if error is None:
-            return self._succeeded(result, now)
         match error:
             case LeaseLostError():
                 return lifecycle.release(record)
@@ -171,22 +192,23 @@ class Execution:
             return lifecycle.release(record)
         if isinstance(error, ChildCrashedError):
             crash = failures.encode(failures.describe(error, Kind.CRASH))
-            return lifecycle.lose(record, crash, max_crashes=self.app.settings.max_crashes)
+            most = ending.crashes(record, self.app.settings.max_crashes)
+            return lifecycle.lose(record, crash, max_crashes=most)
         kind = Kind.PAYLOAD if isinstance(error, PayloadError) and error.task == self.task.name else Kind.ERROR
         after = error.after if isinstance(error, Retry) else None
         return self._failed(error, failures.describe(error, kind), after, now)
 
-    def _succeeded(self, result: Any, now: float) -> Transition:
-        if result is None:
-            return lifecycle.succeed(self.record)
-        try:
+    def _succeeded(self, result: Any, now: float) -> Settlement:
+        encoded = None
+        if result is not None:
             limit = self.app.settings.payload_limit
             encoded = codec.encode(result, task=self.task.name, what="result", limit=limit)
-        except PayloadError as error:
-            return self._failed(error, failures.describe(error, Kind.PAYLOAD), None, now)
-        return lifecycle.succeed(self.record, encoded)
+        return ending.completion(self.record, encoded, now)
 
     def _timed_out(self, error: BaseException | None, now: float) -> Transition:
+        if self.due is not None:
+            overdue = ending.overdue(self.due, error)
+            return lifecycle.discard(self.record, failures.encode(failures.describe(overdue, Kind.TIMEOUT)))
         message = f"timed out after {self.limit:g} s"
         # How the handler took the interruption is kept, unless it is just the interruption itself.
         if error is not None and not isinstance(error, Interrupted | asyncio.CancelledError | ChildCrashedError):
@@ -208,4 +230,6 @@ class Execution:
         if delay is None and record.failures + 1 < most:
             job = self.app.wrap(lifecycle.failing(record))
             delay = wait(self.app.backoff_of(record.task), job, error, now=now)
+        if record.terms is not None:
+            most = ending.tries(record, most, again_at=now + (delay or 0.0))
         return lifecycle.fail(record, encoded, max_attempts=most, delay=delay or 0.0, now=now)

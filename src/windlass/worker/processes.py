@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from windlass.errors import StoreError
 from windlass.outcomes import Interrupted
+from windlass.worker import wire
 from windlass.worker.execution import NO_ROOM, ChildCrashedError
 from windlass.worker.lanes import ThreadLane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from windlass.notes import Scribe
     from windlass.worker.execution import Execution
 
 log = logging.getLogger(__name__)
@@ -64,8 +67,7 @@ class Child:
         function = execution.task.function
         try:
             self.line.send((function.__module__, function.__qualname__, execution.task.name, execution.record))
-            self._await_answer()
-            kind, ended, value = self.line.recv()
+            kind, ended, value = self._answer(execution)
         except (EOFError, OSError) as error:
             raise ChildCrashedError(self._epitaph()) from error
         execution.context.ended = ended
@@ -73,7 +75,30 @@ class Child:
             raise value
         return None if value is None else msgspec.Raw(value)
 
-    def _await_answer(self) -> None:
+    def _answer(self, execution: Execution) -> tuple[str, bool, Any]:
+        """Take down what the handler tells, until its end."""
+        record, scribe = execution.record, execution.context.scribe
+        while True:
+            self._await_message()
+            message: tuple[str, bool, Any] = self.line.recv()
+            if message[0] not in (wire.TOLD, wire.FLUSH):
+                return message
+            if message[0] == wire.TOLD:
+                if scribe is not None:
+                    wire.hear(scribe, record, message[2], execution.app.driver.now())
+            else:
+                self._flush(scribe, record.lease)
+                self.line.send(wire.FLUSHED)
+
+    @staticmethod
+    def _flush(scribe: Scribe | None, lease: int) -> None:
+        try:
+            if scribe is not None:
+                scribe.flush([lease])
+        except StoreError as error:  # the child will see for itself that the store is away
+            log.warning("what a handler has told cannot be written yet: %s", error)
+
+    def _await_message(self) -> None:
         # The end of the line is not enough: a process that the handler has forked may hold its copy for ever.
         while not self.line.poll(LOOK):
             if not self.alive and not self.line.poll():

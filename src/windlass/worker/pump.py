@@ -13,18 +13,22 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from windlass import lifecycle
+from windlass import ending, lifecycle
 from windlass.drivers.base import Filter, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
+from windlass.limits import wide_gates
+from windlass.worker.demand import Demand, demand, remainder, shared_free
 from windlass.worker.execution import NO_ROOM, Cause, Execution
+from windlass.worker.scribe import Scribe
 from windlass.worker.service import LEAVE, Backoff
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
+    from windlass.queues import Selection
+    from windlass.worker.batches import Batches
     from windlass.worker.heart import Heart
     from windlass.worker.lanes import Lane
     from windlass.worker.teller import Teller
@@ -69,7 +75,7 @@ class Pump:
         worker: str,
         bell: Bell,
         concurrency: int,
-        queues: tuple[str, ...] | None,
+        selection: Selection,
         stopping: threading.Event,
         teller: Teller,
     ) -> None:
@@ -78,10 +84,14 @@ class Pump:
         self.worker = worker
         self._bell = bell
         self._concurrency = concurrency
-        self._queues = queues
+        self._selection = selection
         self._stopping = stopping
         self._teller = teller
         self.lanes: Mapping[str, Lane] = {}
+        self.batches: Batches | None = None
+        self.heard = False
+        """Whether somebody listened to what is published, at the last turn."""
+        self.scribe = Scribe(app.driver, on_refused=self.refused)
         self.heart: Heart | None = None
         """In quiet mode the heart rests when there has been nothing to do for a while."""
         self._worked = time.monotonic()
@@ -139,10 +149,14 @@ class Pump:
         self._accepting = False
         self._bell.ring()
 
-    def interrupt(self, cause: Cause, job_id: int | None = None) -> None:
-        """Ask one job, or all, to stop."""
-        self._signals.append((cause, job_id))
+    def interrupt(self, cause: Cause, lease: int | None = None) -> None:
+        """Ask one attempt, or all, to stop."""
+        self._signals.append((cause, lease))
         self._bell.ring()
+
+    def refused(self, lease: int) -> None:
+        """Stop an attempt whose word is not taken any more: its lease is lost."""
+        self.interrupt(Cause.LOST, lease)
 
     def rename(self, worker: str) -> None:
         """Go on under another id: the store has declared the old one lost."""
@@ -242,6 +256,8 @@ class Pump:
         return self._due is not None and self._driver.now() >= self._due
 
     def _pause(self) -> float:
+        if self._unsettled:  # claims that are not to run
+            return 0.0
         now = time.monotonic()
         every = self._poll() if self._free() > 0 else LOOK
         every = min(every, LOOK) if self.running else every
@@ -269,28 +285,18 @@ class Pump:
     def _turn(self) -> None:
         self._rung = False
         ended = self._take_ended()
+        self.scribe.flush([settlement.record.lease for settlement in self._unsettled])
         starting = self._next_alone()
         if not self._accepting:
             self._unsettled += [
                 Settlement(record, lifecycle.release(record), self._driver.now()) for record in self._alone
             ]
             self._alone.clear()
-        limit = self._free() if not starting else 0
-        turn = Turn(
-            worker=self.worker,
-            settlements=self._unsettled,
-            starting=starting,
-            limit=limit,
-            start=limit,
-            cautious=self._cautious,
-            queues=self._queues,
-            tasks=self._task_names(),
-        )
+        wanted = Demand(0) if starting else self._demand()
         try:
-            turned = self._driver.exchange(turn)
+            turned = self._exchange(wanted, settlements=self._unsettled, starting=starting)
         except BaseException:
             self._alone.extendleft(starting)
-            self._doubts, self._doubt_at = 3, time.monotonic()
             raise
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
@@ -307,6 +313,49 @@ class Pump:
         self._teller.settled(settled, ended, refused)
         for signal in turned.signals:
             self._signalled(signal)
+        if turned.ripe and self.batches is not None:
+            self.batches.ripen(turned.ripe)
+        if wanted.rest:
+            self._ask_rest(wanted)
+
+    def _exchange(
+        self, wanted: Demand, *, settlements: Sequence[Settlement] = (), starting: Sequence[Record] = ()
+    ) -> Turned:
+        turn = Turn(
+            worker=self.worker,
+            settlements=settlements,
+            starting=starting,
+            limit=wanted.limit,
+            start=wanted.limit,
+            cautious=self._cautious,
+            queues=self._selection.names,
+            takes=wanted.takes,
+            tasks=self._task_names(),
+        )
+        try:
+            return self._driver.exchange(turn)
+        except BaseException:
+            self._doubts, self._doubt_at = 3, time.monotonic()
+            raise
+
+    def _demand(self) -> Demand:
+        if self._selection.plain or not self._free():
+            return Demand(self._free())
+        return demand(self._selection, self._by_queue(), self._concurrency, random.shuffle)
+
+    def _by_queue(self) -> Mapping[str, int]:
+        return Counter(execution.record.queue for execution in self.running.values())
+
+    def _ask_rest(self, wanted: Demand) -> None:
+        """Ask the later queues of an order for what the first has left."""
+        if self._free():
+            rest = remainder(wanted.rest, shared_free(self._selection, self._by_queue(), self._concurrency))
+            if rest.limit:
+                turned = self._exchange(rest)
+                self._due = min((due for due in (self._due, turned.due) if due is not None), default=None)
+                self._start(turned.claims)
+                for signal in turned.signals:
+                    self._signalled(signal)
 
     def _reconcile(self) -> None:
         """Make up for answers that got lost with the connection: claims that nobody else would give back, and signals.
@@ -383,7 +432,9 @@ class Pump:
             if task is None:  # unregistered since the names were sent
                 self._unsettled.append(Settlement(record, lifecycle.release(record), self._driver.now()))
                 continue
-            execution = Execution(self._app, task, record, self._stopping)
+            if record.terms is not None and self._too_late(record):
+                continue
+            execution = Execution(self._app, task, record, self._stopping, self.scribe)
             self.running[record.lease] = execution
             if execution.deadline is not None:
                 self._push(execution.deadline, execution, 0)
@@ -399,11 +450,26 @@ class Pump:
                     execution.give_back(NO_ROOM)
                 self.finished(executions)
 
+    def _too_late(self, record: Record) -> bool:
+        now = self._driver.now()
+        refused = ending.refusal(record, now)
+        if refused is not None:
+            self._unsettled.append(Settlement(record, refused, now))
+        return refused is not None
+
     def _task_names(self) -> tuple[str, ...]:
-        if self._names_version != self._app.registry_version:
-            self._names_version = self._app.registry_version
+        version = self._app.registry_version
+        if self._names_version != version:
+            self._declare_limits()
             self._names = self._app.task_names()
+            self._names_version = version
         return self._names
+
+    def _declare_limits(self) -> None:
+        """Tell the store the limits of whole tasks, before any of their jobs is claimed here."""
+        for task in self._app.tasks.values():
+            for gate in wide_gates(getattr(task, "limits", ()), task.name):
+                self._driver.set_gate(gate, pinned=False)
 
     # ------------------------------------------------------------------ stopping handlers
 
@@ -416,11 +482,11 @@ class Pump:
 
     def _interrupt_asked(self) -> None:
         while self._signals:
-            cause, job_id = self._signals.popleft()
+            cause, lease = self._signals.popleft()
             for execution in list(self.running.values()):
-                if job_id is None or execution.record.id == job_id:
+                if lease is None or (execution.record.lease == lease and not execution.context.ended):
                     self._interrupt(execution, cause)
-            if cause is Cause.LOST and job_id is None:
+            if cause is Cause.LOST and lease is None:
                 self._alone.clear()
 
     def _interrupt(self, execution: Execution, cause: Cause) -> None:

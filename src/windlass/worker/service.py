@@ -56,7 +56,8 @@ class Service:
         self._tick = tick
         self._interval = interval
         self._first = 0.0 if at_once else interval
-        self._stop = threading.Event()
+        self._woken = threading.Event()
+        self._stopped = False
         self._backoff = Backoff(name)
         self._thread = threading.Thread(target=self._run, name=f"windlass-{name}", daemon=True)
 
@@ -64,15 +65,25 @@ class Service:
         """Start ticking."""
         self._thread.start()
 
+    def wake(self) -> None:
+        """Tick now; while ticks fail, when it is time to try again."""
+        if not self._backoff.failing:
+            self._woken.set()
+
     def stop(self) -> None:
         """Stop, and wait for a tick in hand; not for ever: it may hang on a store that is locked."""
-        self._stop.set()
+        self._stopped = True
+        self._woken.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(LEAVE)
 
     def _run(self) -> None:
         pause = self._first
-        while not self._stop.wait(pause):
+        while True:
+            self._woken.wait(pause)
+            self._woken.clear()
+            if self._stopped:
+                return
             try:
                 self._tick()
             except Exception as error:  # noqa: BLE001 - a service outlives its errors; Backoff logs them

@@ -44,6 +44,8 @@ class Teller:
         for settlement in settlements:
             record, transition = settlement.record, settlement.transition
             if transition.outcome is None:
+                if wanted and transition.status is Status.CANCELLED and (record.id, record.lease) not in refused:
+                    telling.tell(self._app, settlement)  # it has expired
                 continue
             self.ended += 1
             if refused and (record.id, record.lease) in refused:

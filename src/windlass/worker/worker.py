@@ -18,9 +18,10 @@ import msgspec
 from windlass.context import _current
 from windlass.errors import ConfigurationError, ConnectionLostError, ShutdownTimeoutError, WorkerStateError
 from windlass.events import WorkerStarted, WorkerStopped
-from windlass.settings import check_name
+from windlass.queues import select
 from windlass.times import seconds
 from windlass.worker import logs
+from windlass.worker.batches import Batches
 from windlass.worker.execution import Cause
 from windlass.worker.heart import Heart, new_card
 from windlass.worker.lanes import Lanes
@@ -30,10 +31,11 @@ from windlass.worker.service import Backoff
 from windlass.worker.teller import Teller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from windlass.app import Windlass
     from windlass.drivers.base import Worker as Card
+    from windlass.queues import Order, Queues, Selection
     from windlass.times import Duration
 
 log = logging.getLogger(__name__)
@@ -73,16 +75,14 @@ class Worker:
         app: Windlass,
         *,
         concurrency: int | None = None,
-        queues: Sequence[str] | str | None = None,
+        queues: Queues | None = None,
+        order: Order | None = None,
         max_jobs: int | None = None,
         max_memory: int | None = None,
     ) -> None:
         self._app = app
         self._concurrency = _positive("concurrency", CONCURRENCY if concurrency is None else concurrency)
-        names = (queues,) if isinstance(queues, str) else queues
-        self._queues = None if names is None else tuple(dict.fromkeys(check_name("queue", name) for name in names))
-        if self._queues == ():
-            raise ConfigurationError("queues must name at least one queue; leave it out for all")
+        self._selection = select(queues, order, concurrency=self._concurrency)
         self._max_jobs = None if max_jobs is None else _positive("max_jobs", max_jobs)
         self._max_memory = None if max_memory is None else _positive("max_memory", max_memory)
         self._parts: _Parts | None = None
@@ -128,7 +128,7 @@ class Worker:
             if self.alive:
                 raise WorkerStateError("this worker is running already; stop() it first")
             self._hurry.up = False
-            parts = _Parts(self._app, concurrency=self._concurrency, queues=self._queues)
+            parts = _Parts(self._app, concurrency=self._concurrency, selection=self._selection)
             try:
                 self._prepare()
                 parts.start()
@@ -265,7 +265,7 @@ class _Flag:
 class _Parts:
     """The threads of one start."""
 
-    def __init__(self, app: Windlass, *, concurrency: int, queues: tuple[str, ...] | None) -> None:
+    def __init__(self, app: Windlass, *, concurrency: int, selection: Selection) -> None:
         logs.install()
         self._app = app
         self.pid = os.getpid()
@@ -278,14 +278,13 @@ class _Parts:
             worker=_new_id(),
             bell=self._bell,
             concurrency=concurrency,
-            queues=queues,
+            selection=selection,
             stopping=self._stopping,
             teller=self.teller,
         )
         self._concurrency = concurrency
-        self._queues = queues
         self._base = new_card(
-            app, worker=self.pump.worker, bell=self._bell.address, concurrency=concurrency, queues=queues
+            app, worker=self.pump.worker, bell=self._bell.address, concurrency=concurrency, queues=selection.names
         )
         self.heart = Heart(app, card=self._card, on_lost=self._lost, on_cut_off=self._cut_off)
         self.maintenance = Maintenance(
@@ -293,14 +292,22 @@ class _Parts:
             worker=lambda: self.pump.worker,
             trusted=lambda: self.heart.trusted,
             resting=lambda: self.heart.resting,
-            queues=queues,
+            queues=selection.names,
         )
+        settle = getattr(app, "settle_batches", None)
+        self.batches = (
+            None if settle is None else Batches(app.driver, settle=settle, resting=lambda: self.heart.resting)
+        )
+        self.pump.batches = self.batches
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
         self.pump.lanes = Lanes(self.pump.finished, concurrency)
 
     def start(self) -> None:
         """Start: known to the store first, then claiming."""
         self.heart.start()
+        self.pump.scribe.start()
+        if self.batches is not None:
+            self.batches.start()
         self.pump.start()
         self.maintenance.start()
 
@@ -319,6 +326,9 @@ class _Parts:
             self._settled(patience, hurry)
             given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
         self.pump.quit()
+        self.pump.scribe.stop()
+        if self.batches is not None:
+            self.batches.stop()
         self.heart.stop()
         if self.heart.age < 2 * self._app.settings.beat:  # else the store is away, and signing off would wait for it
             self._sign_off()

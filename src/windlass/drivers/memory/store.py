@@ -368,6 +368,20 @@ class Store:
             return  # it stands there already
         else:
             self._leave(entry)
+        self._place(entry, transition, status, finished_at=finished_at, now=now, back=before is _RUNNING)
+        if entry.new.batch_id is not None:
+            self.batches.move(entry.new.batch_id, before, status)
+        counts = stream.counts
+        counts[before] -= 1
+        counts[status] += 1
+        self._count(stream, transition, now)
+        if not transition.keep:
+            self._forget(entry, now)
+
+    def _place(
+        self, entry: Entry, transition: Transition, status: Status, *, finished_at: float, now: float, back: bool
+    ) -> None:
+        """Put a job that has left its place into its new one; *back*: from running, so that it may keep its old one."""
         entry.status = status
         entry.attempt = transition.attempt
         entry.failures = transition.failures
@@ -377,7 +391,7 @@ class Store:
         if status is _PENDING:
             self.wake = True
             entry.finished_at = entry.result = None
-            if not (transition.keep_place and before is _RUNNING):
+            if not (transition.keep_place and back):
                 self._seq += 1
                 entry.seq = self._seq
                 entry.run_at = now
@@ -389,15 +403,7 @@ class Store:
         else:
             entry.finished_at = finished_at
             entry.result = transition.result
-            heappush(stream.ended[status], (finished_at, entry.id))
-        if entry.new.batch_id is not None:
-            self.batches.move(entry.new.batch_id, before, status)
-        counts = stream.counts
-        counts[before] -= 1
-        counts[status] += 1
-        self._count(stream, transition, now)
-        if not transition.keep:
-            self._forget(entry, now)
+            heappush(entry.stream.ended[status], (finished_at, entry.id))
 
     def _end_lease(self, entry: Entry, transition: Transition, finished_at: float) -> None:
         del self.running[entry.id]

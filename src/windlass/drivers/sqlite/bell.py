@@ -28,7 +28,7 @@ class DatagramBell:
         name = f"windlass-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         # Linux's abstract names need no file and vanish with the process.
         self.address = f"@{name}" if sys.platform == "linux" else str(Path(tempfile.gettempdir()) / name)
-        self._socket.bind(_target(self.address))
+        self._socket.bind(target(self.address))
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 
@@ -52,7 +52,8 @@ class DatagramBell:
             Path(self.address).unlink(missing_ok=True)
 
 
-def _target(address: str) -> str:
+def target(address: str) -> str:
+    """Spell a socket's address as the system does."""
     return "\0" + address[1:] if address.startswith("@") else address
 
 
@@ -67,7 +68,7 @@ def ring_all(addresses: list[str]) -> None:
         return
     for address in addresses:
         with contextlib.suppress(OSError):
-            out.sendto(b"!", _target(address))
+            out.sendto(b"!", target(address))
 
 
 def _socket() -> socket.socket | None:

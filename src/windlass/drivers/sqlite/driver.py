@@ -10,14 +10,20 @@ import msgspec
 
 from windlass.drivers.base import Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
 from windlass.drivers.sqlite import schema
+from windlass.drivers.sqlite.batches import added
 from windlass.drivers.sqlite.bell import DatagramBell, ring_all
+from windlass.drivers.sqlite.change import change, purge
+from windlass.drivers.sqlite.claim import open_streams, shut_gate
 from windlass.drivers.sqlite.connect import translated
-from windlass.drivers.sqlite.database import Database
+from windlass.drivers.sqlite.controls import Controls
 from windlass.drivers.sqlite.doctor import diagnose
-from windlass.drivers.sqlite.insert import plan
+from windlass.drivers.sqlite.gates import Gates
+from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift
 from windlass.drivers.sqlite.reads import Reader
+from windlass.drivers.sqlite.turn import RIPE, exchange
 from windlass.drivers.sqlite.tx import TALLY, Tx
-from windlass.job import Status
+from windlass.errors import BatchStateError, UniqueConflictError, WindlassError
+from windlass.job import NAMED, Status
 from windlass.lifecycle import TOTALS
 
 if TYPE_CHECKING:
@@ -32,14 +38,15 @@ PULSE_KEPT = 3600
 WORKERS_KEPT = 3600.0
 
 
-class SqliteDriver(Database):
+def encoded(values: Collection[Any]) -> str:
+    """Return values as the JSON list that statements take."""
+    return msgspec.json.encode(list(values)).decode()
+
+
+class SqliteDriver(Controls):
     """Jobs in one SQLite file, or private ones in memory (``path=None``)."""
 
     name = "sqlite"
-
-    def now(self) -> float:
-        """Return the store's time: this machine's clock and the test offset."""
-        return self._clock() + self._shift
 
     def shift(self, seconds: float) -> None:
         """Move the store's clock for every user of the file."""
@@ -65,23 +72,39 @@ class SqliteDriver(Database):
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store new jobs: one transaction."""
-        return self._write(lambda tx: tx.insert(jobs))
+
+        def write(tx: Tx) -> list[Record] | WindlassError:
+            try:
+                return tx.insert(jobs)
+            except (UniqueConflictError, BatchStateError) as error:
+                return error  # nothing of it was written, so those who share the transaction need not begin again
+
+        stored = self._write(write)
+        if isinstance(stored, WindlassError):
+            raise stored
+        return stored
 
     def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
         """Yield the statements of an insert for a connection of the caller's."""
+        # First of all a write: from here on nobody else can change what is read.
         ((last, last_seq, shift),) = yield (self._sql.draw, (len(jobs), len(jobs)))
         first = last - len(jobs) + 1
         first_seq = last_seq - len(jobs) + 1
-        planned = plan(jobs, first_id=first, first_seq=first_seq, now=self._clock() + shift)
+        now = self._clock() + shift
+        yield from self._check_batches(batches_of(jobs))
+        sifted, known = yield from self._sift(jobs, first, now)
+        planned = plan(sifted.stored, first_id=first, first_seq=first_seq, now=now)
         for statement, rows in (
             (self._sql.insert_plain_job, planned.plain_jobs),
             (self._sql.insert_job, planned.jobs),
             (self._sql.insert_tag, planned.tags),
             (self._sql.insert_timer, planned.timer),
+            (self._sql.put_hold, [(key, job_id, None) for key, job_id in planned.holds]),
+            (self._sql.count_members, [added(batch_id, number) for batch_id, number in planned.batches.items()]),
         ):
             for row in rows:
                 yield (statement, row)
-        if len(planned.timer) < len(jobs):
+        if len(planned.timer) < len(planned.records):
             yield (self._sql.insert_new_ready, (first, last, first, last))
         deltas: dict[tuple[str, str], dict[str, int]] = {}
         for (queue, task, status), number in planned.counts.items():
@@ -90,13 +113,38 @@ class SqliteDriver(Database):
             delta["total_enqueued"] += number
         for key, delta in deltas.items():
             yield (self._sql.add_tally, (*key, *delta.values()))
-        return planned.records
+        return sifted.answer(planned.records, known)
+
+    def _check_batches(self, ids: set[int]) -> Generator[Statement, list[Any], None]:
+        if ids:
+            rows = yield (self._sql.unfinished, (encoded(ids),))
+            missing = min(ids - {row[0] for row in rows}, default=None)
+            if missing is not None:
+                there = yield (self._sql.batch_there, (missing,))
+                raise BatchStateError(missing, missing=not there)
+
+    def _sift(
+        self, jobs: Sequence[NewJob], first: int, now: float
+    ) -> Generator[Statement, list[Any], tuple[Sifted, dict[int, Record]]]:
+        """Tell which jobs are stored, and read those that have the others' keys."""
+        keys = keys_of(jobs)
+        if not keys:
+            return Sifted(jobs), {}
+        rows = yield (self._sql.holds, (encoded(keys),))
+        held = {key: job_id for key, job_id, until in rows if until is None or until > now}
+        sifted = sift(jobs, held, first_id=first, now=now)
+        known: dict[int, Record] = {}
+        for rival in sifted.missing(first):
+            [row] = yield (self._sql.record_by_id, (rival,))
+            known[rival] = self._sql.record(tuple(row))
+        sifted.refuse(first, now, known.get)
+        return sifted, known
 
     def exchange(self, turn: Turn) -> Turned:
         """One turn of a worker's pump; a turn with nothing to do writes nothing."""
         if not turn.settlements and not turn.starting and (idle := self._idle(turn)) is not None:
             return idle
-        return self._write(lambda tx: tx.exchange(turn))
+        return self._write(lambda tx: exchange(tx, turn))
 
     def extend(self, record: Record, seconds: float) -> bool:
         """Move the deadline of a claim made by hand."""
@@ -116,20 +164,30 @@ class SqliteDriver(Database):
                 (shift,) = execute(self._sql.now_shift).fetchone()
                 self._shift = shift
                 now = self._clock() + shift
-                due = execute(self._sql.next_due).fetchone()[0]
+                due, look_at, wide, ripe, heard = execute(self._sql.glance, (now,)).fetchone()
+                due = min((at for at in (due, look_at) if at is not None), default=None)
                 status = execute(self._sql.worker_status, (turn.worker,)).fetchone()
                 known = status is None or status[0] != "lost"
-                busy = (
+                if (
                     (due is not None and due <= now)
                     or execute(self._sql.signals, (turn.worker,)).fetchone() is not None
-                    or (known and turn.limit > 0 and bool(self._sql.streams(connection, turn)))
-                )
+                    or (known and turn.limit > 0 and self._has_work(connection, turn, now, wide=wide))
+                ):
+                    return None
+                told = [row[0] for row in execute(self._sql.ripe, (RIPE,))] if ripe else []
             finally:
                 if self.path is not None:
                     execute("COMMIT")
-        if busy:
-            return None
-        return Turned(now=now, claims=[], refused=[], signals=[], due=due, known=known)
+        return Turned(now=now, claims=[], refused=[], signals=[], due=due, known=known, ripe=told, heard=bool(heard))
+
+    def _has_work(self, connection: sqlite3.Connection, turn: Turn, now: float, *, wide: bool) -> bool:
+        """Whether a claim would bring something, or has to note that it does not."""
+        streams = open_streams(connection, self._sql, turn)
+        if not wide:
+            return bool(streams)
+        gates = Gates(connection, self._sql, now)
+        shut = (shut_gate(gates, stream, now) for stream in streams)
+        return any(gate is None or not gate.noted for gate in shut)
 
     # ------------------------------------------------------------------ workers
 
@@ -193,7 +251,7 @@ class SqliteDriver(Database):
 
     def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
         """Decide about each job and write the answers in one transaction."""
-        return self._write(lambda tx: tx.change(ids, decide))
+        return self._write(lambda tx: change(tx, ids, decide))
 
     def pause(self, kind: str, name: str, paused: bool) -> None:  # noqa: FBT001 - the Protocol's spelling
         """Pause or resume a queue or task."""
@@ -217,7 +275,7 @@ class SqliteDriver(Database):
             }
         if not cutoffs:
             return 0
-        return self._write(lambda tx: tx.purge(cutoffs, limit, queue))
+        return self._write(lambda tx: purge(tx, cutoffs, limit, queue))
 
     def tidy(self) -> None:
         """Trim what only grows, and give free pages back."""
@@ -226,6 +284,9 @@ class SqliteDriver(Database):
             tx.connection.execute(self._sql.trim_pulse, (int(tx.now) - PULSE_KEPT,))
             tx.connection.execute(self._sql.forget_workers, (tx.now - WORKERS_KEPT,))
             tx.connection.execute(self._sql.forget_signals)
+            tx.connection.execute(self._sql.forget_ears, (tx.now,))
+            tx.flush()
+            tx.connection.execute(self._sql.forget_gates, (tx.now,))
             tx.connection.execute("PRAGMA incremental_vacuum(200)").fetchall()
 
         self._write(write)
@@ -245,7 +306,7 @@ class SqliteDriver(Database):
     def by_key(self, key: str) -> Record | None:
         """Return the job with this idempotency key."""
         with self._reading() as connection:
-            row = connection.execute(self._sql.record_by_key, (key,)).fetchone()
+            row = connection.execute(self._sql.record_by_hold, (NAMED + key, self.now())).fetchone()
         return None if row is None else self._sql.record(row)
 
     def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:

@@ -2,7 +2,8 @@
 
 Ids come first, from the one place that holds a status: ``done_list`` orders finished jobs by (status, queue, task, id),
 and the maintained counters tell which queues and tasks there are, so any of those filters is a handful of index ranges.
-Scheduled, retrying and running jobs are found by id, pending ones by stream. The other filters are tried job by job, newest first.
+Scheduled, retrying and running jobs and those put aside are found by id, other pending ones by stream. The other filters
+are tried job by job, newest first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SORTABLE = 20_000
 """A stream of at most so many pending jobs is read by its own index and sorted; a longer one is met soon enough by id."""
 
-_PLACE = {Status.PENDING: "ready", Status.RUNNING: "running", Status.SCHEDULED: "timer", Status.RETRYING: "timer"}
+_PLACE = {Status.PENDING: "blocked", Status.RUNNING: "running", Status.SCHEDULED: "timer", Status.RETRYING: "timer"}
 
 
 class Reader:
@@ -88,7 +89,6 @@ class Reader:
                 continue
             if status is Status.PENDING:
                 yield from self._pending(streams, clauses, values)
-                continue
             where, extra = self._waiting(which, status)
             yield _select(f"{prefix}_{_PLACE[status]} NOT INDEXED", [*where, *clauses]), [*extra, *values]
 
@@ -97,7 +97,7 @@ class Reader:
         prefix = self._sql.prefix
         for tally in streams:
             which = ["queue = ?", "task = ?", *clauses]
-            if tally.counts[Status.PENDING] <= SORTABLE:
+            if tally.counts[Status.PENDING] <= SORTABLE or not self._is_long(tally):
                 yield _select(f"{prefix}_ready", which), [tally.queue, tally.task, *values]
                 continue
             there = (
@@ -105,6 +105,11 @@ class Reader:
                 f" AND r.task = {prefix}_job.task AND r.rank = -{prefix}_job.priority AND r.seq = {prefix}_job.seq)"
             )
             yield _select(f"{prefix}_job", [*which, there]), [tally.queue, tally.task, *values]
+
+    def _is_long(self, tally: Tally) -> bool:
+        """Whether so many of a stream's pending jobs are not put aside."""
+        statement = f"SELECT 1 FROM {self._sql.prefix}_ready WHERE queue = ? AND task = ? LIMIT 1 OFFSET ?"
+        return self._connection.execute(statement, (tally.queue, tally.task, SORTABLE)).fetchone() is not None
 
     def _waiting(self, which: Filter, status: Status) -> tuple[list[str], list[Any]]:
         """Return the clauses and values that pick a table's rows by status, queue and task."""

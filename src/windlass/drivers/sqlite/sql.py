@@ -1,33 +1,29 @@
-"""Every statement of the SQLite driver, by name. ``{p}`` is the prefix of the tables."""
+"""The statements of the SQLite driver, by name. ``{p}`` is the prefix of the tables."""
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Any
 
+from windlass.drivers.sqlite.statements import FLOW, GLANCE
 from windlass.job import Record, Status
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
 
-    from windlass.drivers.base import Turn
-    from windlass.drivers.sqlite.connect import Plain
-
-# Uses the primary key of every table; one job costs five look-ups.
+# Uses the primary key of every table; one job costs six look-ups.
 _RECORD = """
 SELECT j.id, j.task, j.queue,
        CASE WHEN d.id IS NOT NULL THEN d.status
-            WHEN r.id IS NOT NULL THEN 'pending'
+            WHEN r.id IS NOT NULL OR b.id IS NOT NULL THEN 'pending'
             WHEN u.id IS NOT NULL THEN 'running'
             WHEN t.retrying THEN 'retrying'
             ELSE 'scheduled' END,
        j.priority, CAST(j.payload AS BLOB),
-       coalesce(d.attempt, r.attempt, u.attempt, t.attempt),
-       coalesce(d.failures, r.failures, u.failures, t.failures),
-       coalesce(d.crashes, r.crashes, u.crashes, t.crashes),
+       coalesce(d.attempt, r.attempt, u.attempt, t.attempt, b.attempt),
+       coalesce(d.failures, r.failures, u.failures, t.failures, b.failures),
+       coalesce(d.crashes, r.crashes, u.crashes, t.crashes, b.crashes),
        j.max_attempts, j.timeout,
-       coalesce(d.run_at, r.run_at, u.run_at, t.run_at),
+       coalesce(d.run_at, r.run_at, u.run_at, t.run_at, b.run_at),
        j.created_at,
        CASE WHEN d.outcome IS NOT NULL THEN d.started_at
             WHEN u.id IS NOT NULL THEN u.started_at
@@ -41,12 +37,14 @@ SELECT j.id, j.task, j.queue,
        CASE WHEN d.outcome IS NOT NULL THEN d.worker
             WHEN u.id IS NOT NULL THEN u.worker
             ELSE (SELECT a.worker FROM {p}_attempt a WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1) END,
-       coalesce(u.lease, 0), coalesce(u.cancel, 0)
+       coalesce(u.lease, 0), coalesce(u.cancel, 0), CAST(j.flow AS BLOB), CAST(j.terms AS BLOB),
+       (SELECT CAST(n.text AS BLOB) FROM {p}_note n WHERE n.job_id = j.id AND n.number = 0)
 FROM {p}_job j
 LEFT JOIN {p}_ready r ON r.queue = j.queue AND r.task = j.task AND r.rank = -j.priority AND r.seq = j.seq
 LEFT JOIN {p}_running u ON u.id = j.id
 LEFT JOIN {p}_timer t ON t.id = j.id
 LEFT JOIN {p}_done d ON d.id = j.id
+LEFT JOIN {p}_blocked b ON b.id = j.id
 """
 
 # From queue to queue and from task to task by the primary key, a look-up each, whatever is in them. Not by
@@ -74,7 +72,8 @@ SELECT r.rank, r.seq, r.id, r.task, r.queue, j.priority, CAST(j.payload AS BLOB)
        CASE WHEN r.attempt THEN (SELECT CAST(a.error AS BLOB) FROM {p}_attempt a
                                  WHERE a.job_id = r.id AND a.error IS NOT NULL
                                  ORDER BY a.number DESC LIMIT 1) END,
-       j.tags, j.origin, CAST(j.meta AS BLOB), j.batch_id, j.tick, j.idempotency_key
+       j.tags, j.origin, CAST(j.meta AS BLOB), j.batch_id, j.tick, j.idempotency_key,
+       CAST(j.flow AS BLOB), CAST(j.terms AS BLOB)
 FROM {p}_ready r JOIN {p}_job j ON j.id = r.id
 WHERE r.queue = ? AND r.task = ?
 ORDER BY r.rank, r.seq
@@ -88,7 +87,7 @@ _STATEMENTS = {
     # In a caller's transaction the counters are drawn and written at once.
     "draw": """UPDATE {p}_counter SET job = job + ?, seq = seq + ? WHERE queue = '' AND task = ''
                RETURNING job, seq, shift""",
-    "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "insert_job": "INSERT INTO {p}_job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     # Most jobs have none of the rest, and binding nulls is not free.
     "insert_plain_job": """INSERT INTO {p}_job
                                (id, task, queue, priority, payload, max_attempts, timeout, created_at, seq)
@@ -105,15 +104,17 @@ _STATEMENTS = {
     "insert_done": "INSERT INTO {p}_done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "insert_attempt": "INSERT INTO {p}_attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
     "insert_signal": "INSERT OR IGNORE INTO {p}_signal VALUES (?, ?, ?, ?)",
-    "live": "SELECT id, lease, seq FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
+    "live": "SELECT id, lease, seq, slots FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
     "start": """UPDATE {p}_running SET started_at = ?, attempt = attempt + 1
                 WHERE id IN (SELECT value FROM json_each(?)) AND started_at IS NULL""",
-    "lease": "INSERT INTO {p}_running VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+    "lease": "INSERT INTO {p}_running VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
     "delete_ready": "DELETE FROM {p}_ready WHERE queue = ? AND task = ? AND rank = ? AND seq = ?",
     "delete_running": "DELETE FROM {p}_running WHERE id IN (SELECT value FROM json_each(?))",
     "delete_timer": "DELETE FROM {p}_timer WHERE id IN (SELECT value FROM json_each(?))",
+    "glance": GLANCE,
     "next_due": "SELECT min(run_at) FROM {p}_timer",
-    "due": """SELECT t.id, t.queue, t.task, j.priority, t.run_at, t.retrying, t.attempt, t.failures, t.crashes
+    "due": """SELECT t.id, t.queue, t.task, j.priority, t.run_at, t.retrying, t.attempt, t.failures, t.crashes,
+                     CAST(j.flow AS BLOB), j.created_at
               FROM {p}_timer t JOIN {p}_job j ON j.id = t.id
               WHERE t.run_at <= ? ORDER BY t.run_at, t.id LIMIT ?""",
     "worker_status": "SELECT status FROM {p}_worker WHERE id = ?",
@@ -122,16 +123,18 @@ _STATEMENTS = {
     "bells": "SELECT bell FROM {p}_worker WHERE status IN ('running', 'stopping') AND bell != ''",
     "record_by_id": _RECORD + "WHERE j.id = ?",
     "records": _RECORD + "WHERE j.id IN (SELECT value FROM json_each(?)) ORDER BY j.id DESC",
-    "record_by_key": _RECORD + "WHERE j.idempotency_key = ? ORDER BY j.id DESC LIMIT 1",
+    "record_by_hold": _RECORD
+    + "WHERE j.id = (SELECT job_id FROM {p}_hold WHERE key = ? AND (until IS NULL OR until > ?))",
     "request_cancel": "UPDATE {p}_running SET cancel = 1 WHERE id = ?",
     "extend": "UPDATE {p}_running SET deadline = ? WHERE id = ? AND lease = ?",
     "seq": "SELECT seq FROM {p}_job WHERE id = ?",
     "take_timer": "DELETE FROM {p}_timer WHERE id = ?",
-    "take_running": "DELETE FROM {p}_running WHERE id = ? RETURNING seq",
+    "take_running": "DELETE FROM {p}_running WHERE id = ? RETURNING seq, slots",
     "take_done": "DELETE FROM {p}_done WHERE id = ?",
     "archive": """INSERT INTO {p}_attempt SELECT id, attempt, worker, started_at, finished_at, outcome, error
                   FROM {p}_done WHERE id = ? AND outcome IS NOT NULL""",
     "raise_attempts": "UPDATE {p}_job SET max_attempts = ? WHERE id = ?",
+    "update": "UPDATE {p}_job SET payload = ?, max_attempts = ?, timeout = ?, meta = ?, terms = ? WHERE id = ?",
     "pause": "INSERT OR IGNORE INTO {p}_pause VALUES (?, ?)",
     "resume": "DELETE FROM {p}_pause WHERE kind = ? AND name = ?",
     "pauses": "SELECT kind, name FROM {p}_pause",
@@ -164,8 +167,8 @@ _STATEMENTS = {
     "rates": """SELECT second, sum(processed), sum(failed) FROM {p}_pulse
                 WHERE second >= ? AND (? IS NULL OR queue = ?) GROUP BY second ORDER BY second""",
     "trim_pulse": "DELETE FROM {p}_pulse WHERE second < ?",
-    # Within a stream and rank the first seq is the oldest.
-    "expired": """SELECT id, queue, task FROM {p}_done
+    "expired": """SELECT id, queue, task, (SELECT CAST(j.flow AS BLOB) FROM {p}_job j WHERE j.id = d.id)
+                  FROM {p}_done d
                   WHERE status = ? AND finished_at <= ? AND (? IS NULL OR queue = ?) LIMIT ?""",
 }
 
@@ -177,10 +180,10 @@ class Sql:
         from windlass.drivers.sqlite.tx import TALLY
 
         self.prefix = prefix
-        for name, statement in _STATEMENTS.items():
+        for name, statement in (_STATEMENTS | FLOW).items():
             setattr(self, name, " ".join(statement.replace("{p}", prefix).split()))
-        self._streams = _STREAMS.replace("{p}", prefix)
-        self._head = _HEAD.replace("{p}", prefix)
+        self.streams = _STREAMS.replace("{p}", prefix)
+        self.head = _HEAD.replace("{p}", prefix)
         columns = ", ".join(TALLY)
         adds = ", ".join(f"{column} = {column} + excluded.{column}" for column in TALLY)
         marks = ", ".join("?" * len(TALLY))
@@ -189,10 +192,14 @@ class Sql:
             f"ON CONFLICT (queue, task) DO UPDATE SET {adds}"
         )
         self.tallies = f"SELECT queue, task, {columns} FROM {prefix}_counter WHERE queue != ''"
+        jobs = "(SELECT value FROM json_each(?))"
         self.forget = [
-            f"DELETE FROM {prefix}_attempt WHERE job_id = ?",
-            f"DELETE FROM {prefix}_tag WHERE job_id = ?",
-            f"DELETE FROM {prefix}_job WHERE id = ?",
+            f"DELETE FROM {prefix}_attempt WHERE job_id IN {jobs}",
+            f"DELETE FROM {prefix}_note WHERE job_id IN {jobs}",
+            # By the tags in the job's row: the table is in the order of tags.
+            f"""DELETE FROM {prefix}_tag WHERE (tag, job_id) IN
+                (SELECT t.value, j.id FROM {prefix}_job j, json_each(j.tags) t WHERE j.id IN {jobs})""",
+            f"DELETE FROM {prefix}_job WHERE id IN {jobs}",
         ]
 
     def __getattr__(self, name: str) -> str:
@@ -202,37 +209,7 @@ class Sql:
     @staticmethod
     def record(row: tuple[Any, ...]) -> Record:
         """Make a record of a row of the record statements."""
-        return Record(*(*row[:3], Status(row[3]), *row[4:25], bool(row[25])))
-
-    def streams(self, connection: sqlite3.Connection | Plain, turn: Turn) -> list[tuple[str, str]]:
-        """Return the (queue, task) pairs with pending jobs that this worker may take.
-
-        Skips from stream to stream in the index: the jobs inside are not read, whosever they are.
-        """
-        found = connection.execute(self._streams).fetchall()
-        if not found:
-            return []
-        tasks, queues = frozenset(turn.tasks), turn.queues
-        wanted = [s for s in found if s[1] in tasks and (queues is None or s[0] in queues)]
-        if wanted and (paused := set(connection.execute(self.pauses))):
-            wanted = [s for s in wanted if ("queue", s[0]) not in paused and ("task", s[1]) not in paused]
-        return wanted
-
-    def heads(self, connection: sqlite3.Connection | Plain, turn: Turn) -> list[tuple[Any, ...]]:
-        """Return the best ready jobs over all streams, in order."""
-        streams = self.streams(connection, turn)
-        if len(streams) == 1:
-            return connection.execute(self._head, (*streams[0], turn.limit)).fetchall()
-        # sqlite3 keeps one prepared statement per text; a number makes the texts of open cursors differ.
-        cursors = [
-            connection.execute(f"{self._head} -- {number}", (*stream, turn.limit))
-            for number, stream in enumerate(streams)
-        ]
-        merged: Iterator[tuple[Any, ...]] = heapq.merge(*cursors, key=lambda row: row[:3])
-        rows = [row for row, _ in zip(merged, range(turn.limit), strict=False)]
-        for cursor in cursors:
-            cursor.close()  # an open read would keep the rows that are about to be deleted in use
-        return rows
+        return Record(*(*row[:3], Status(row[3]), *row[4:25], bool(row[25]), *row[26:]))
 
     def oldest(self, connection: sqlite3.Connection, queue: str) -> float | None:
         """Return since when the longest-waiting pending job of *queue* has been available."""

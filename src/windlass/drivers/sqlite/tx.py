@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.drivers.base import Changed, Decide, Signal, Turn, Turned
-from windlass.drivers.sqlite.insert import plan
-from windlass.errors import JobError
+from windlass.drivers.sqlite.batches import Batches
+from windlass.drivers.sqlite.gates import Gates
+from windlass.drivers.sqlite.holds import Holds, moving
+from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift, text
 from windlass.job import FINISHED, Record, Status
-from windlass.lifecycle import TOTALS, Transition, totals
+from windlass.lifecycle import TOTALS, Transition, superseded, totals
+from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from windlass.drivers.sqlite.connect import Plain
     from windlass.drivers.sqlite.sql import Sql
     from windlass.job import NewJob
     from windlass.lifecycle import Settlement
-
-PROMOTE = 1000
-"""Due jobs made available in one turn at most, so that a turn stays short."""
 
 _encode = msgspec.json.encode
 TALLY = (*(str(s) for s in Status), *(f"total_{name}" for name in TOTALS))
@@ -35,11 +34,6 @@ _COLUMN = {name: place for place, name in enumerate(TALLY)}
 _STATUS = {status: _COLUMN[str(status)] for status in Status}
 _PROCESSED, _FAILED = _COLUMN["total_processed"], _COLUMN["total_failed"]
 _ENQUEUED = _COLUMN["total_enqueued"]
-
-
-def text(value: bytes | None) -> str | None:
-    """JSON is kept as text, so that people can read the file with the ``sqlite3`` program."""
-    return None if value is None else value.decode()
 
 
 class Tx:
@@ -55,11 +49,15 @@ class Tx:
         self.connection = connection
         self._execute = connection.execute
         self._many = connection.executemany
-        self._sql = sql
+        self.sql = sql
         self._ring = ring
+        self._lease: int
         self._job, self._lease, self._seq, self.shift = self._execute(sql.counters).fetchone()
         self._drawn = (self._job, self._lease, self._seq)
         self.now = clock() + self.shift
+        self.holds = Holds(connection, sql, self.now)
+        self.gates = Gates(connection, sql, self.now)
+        self.batches = Batches(connection, sql)
         self._plain_jobs: list[tuple[Any, ...]] = []
         self._jobs: list[tuple[Any, ...]] = []
         self._tags: list[tuple[str, int]] = []
@@ -70,6 +68,7 @@ class Tx:
         self._done: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
         self._signals: list[tuple[str, int, int, int]] = []
+        self._forgotten: list[int] = []
         self._deltas: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(TALLY))
         self._wake = False
         self._bells: list[str] = []
@@ -80,35 +79,41 @@ class Tx:
         """Write the rows that were gathered."""
         if self._fresh:
             for fresh, statement in (
-                (self._plain_jobs, self._sql.insert_plain_job),
-                (self._jobs, self._sql.insert_job),
-                (self._tags, self._sql.insert_tag),
-                (self._timer, self._sql.insert_timer),
+                (self._plain_jobs, self.sql.insert_plain_job),
+                (self._jobs, self.sql.insert_job),
+                (self._tags, self.sql.insert_tag),
+                (self._timer, self.sql.insert_timer),
             ):
                 if fresh:
                     self._many(statement, fresh)
                     fresh.clear()
-            self._execute(self._sql.insert_new_ready, self._fresh * 2)
+            self._execute(self.sql.insert_new_ready, self._fresh * 2)
             self._fresh = None
         for rows, statement in (
-            (self._attempts, self._sql.insert_attempt),
-            (self._done, self._sql.insert_done),
-            (self._timer, self._sql.insert_timer),
-            (self._ready, self._sql.insert_ready),
-            (self._places, self._sql.place),
-            (self._signals, self._sql.insert_signal),
+            (self._attempts, self.sql.insert_attempt),
+            (self._done, self.sql.insert_done),
+            (self._timer, self.sql.insert_timer),
+            (self._ready, self.sql.insert_ready),
+            (self._places, self.sql.place),
+            (self._signals, self.sql.insert_signal),
         ):
             if rows:
                 self._many(statement, rows)
                 rows.clear()
+        if self._forgotten:
+            self._forget(self._forgotten)
+            self._forgotten.clear()
+        self.holds.flush()
+        self.gates.flush()
+        self.batches.flush()
 
     def finish(self) -> None:
         """Write the counters; the last thing before the commit."""
         self.flush()
         if (self._job, self._lease, self._seq) != self._drawn:
-            self._execute(self._sql.update_counters, (self._job, self._lease, self._seq))
+            self._execute(self.sql.update_counters, (self._job, self._lease, self._seq))
         if self._deltas:
-            self._many(self._sql.add_tally, [(*key, *delta) for key, delta in self._deltas.items()])
+            self._many(self.sql.add_tally, [(*key, *delta) for key, delta in self._deltas.items()])
             second = int(self.now)
             pulses = [
                 (second, queue, delta[_PROCESSED], delta[_FAILED])
@@ -116,10 +121,10 @@ class Tx:
                 if delta[_PROCESSED] or delta[_FAILED]
             ]
             if pulses:
-                self._many(self._sql.add_pulse, pulses)
+                self._many(self.sql.add_pulse, pulses)
             self._deltas.clear()
-        if self._wake:
-            self._bells = [row[0] for row in self._execute(self._sql.bells)]
+        if self._wake or self.gates.wanted():
+            self._bells = [row[0] for row in self._execute(self.sql.bells)]
 
     def committed(self) -> None:
         """Ring those who wait; only now can they see what was written."""
@@ -130,238 +135,175 @@ class Tx:
         """Run one statement."""
         self._execute(statement, values)
 
+    def wake(self) -> None:
+        """Ring those who wait, once it is committed."""
+        self._wake = True
+
     # ------------------------------------------------------------------ enqueue
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
-        """Store new jobs."""
-        first, last = self._job + 1, self._job + len(jobs)
-        planned = plan(jobs, first_id=first, first_seq=self._seq + 1, now=self.now)
+        """Store new jobs; what could be refused is before the first write."""
+        members = batches_of(jobs)
+        if members:
+            self.batches.check(members)
+        before = self._job
+        sifted, records = self._insert(jobs, strict=True)
+        known = {rival: record for rival in sifted.missing(before + 1) if (record := self._read(rival)) is not None}
+        return sifted.answer(records, known)
+
+    def _insert(self, jobs: Sequence[NewJob], *, strict: bool) -> tuple[Sifted, list[Record]]:
+        first = self._job + 1
+        keys = keys_of(jobs)
+        sifted = sift(jobs, self.holds.held(keys), first_id=first, now=self.now) if keys else Sifted(jobs)
+        if strict:
+            sifted.refuse(first, self.now, self._read)
+        planned = plan(sifted.stored, first_id=first, first_seq=self._seq + 1, now=self.now)
+        if not planned.records:
+            return sifted, []
+        last = self._job = self._job + len(planned.records)
+        self._seq += len(planned.records)
         self._plain_jobs.extend(planned.plain_jobs)
         self._jobs.extend(planned.jobs)
         self._tags.extend(planned.tags)
         self._timer.extend(planned.timer)
+        self.holds.take(planned.holds)
+        self.batches.add(planned.batches.items())
         # The ids of one transaction follow each other, whoever asked for them.
         self._fresh = (self._fresh[0] if self._fresh else first, last)
-        self._job = last
-        self._seq += len(jobs)
         for (queue, task, status), number in planned.counts.items():
             delta = self._deltas[queue, task]
             delta[_STATUS[status]] += number
             delta[_ENQUEUED] += number
         # A job that becomes due later must wake sleepers too: they sleep until the next due time that they know.
         self._wake = True
-        return planned.records
+        return sifted, planned.records
 
-    # ------------------------------------------------------------------ the turn
+    def _read(self, job_id: int) -> Record | None:
+        """Read a job that may have been written in this transaction."""
+        self.flush()
+        return self.get(job_id)
 
-    def exchange(self, turn: Turn) -> Turned:
-        """Settle, start, promote, claim."""
-        self.flush()
-        refused = self.settle(turn.settlements)
-        refused += self._start(turn.starting)
-        self.flush()
-        due = self._promote()
-        known = self._is_known(turn.worker)
-        claims = self._claim(turn) if known and turn.limit > 0 and turn.tasks else []
-        rows = self._execute(self._sql.signals, (turn.worker,)).fetchall()
-        if rows:
-            self._execute(self._sql.delete_signals, (turn.worker,))
-        signals = [Signal(job_id, lease, bool(cancel)) for job_id, lease, cancel in rows]
-        return Turned(now=self.now, claims=claims, refused=refused, signals=signals, due=due, known=known)
+    # ------------------------------------------------------------------ the end of a lease
 
     def settle(self, settlements: Sequence[Settlement]) -> list[tuple[int, int]]:
         """Write the end of leases; return those that were not live."""
         if not settlements:
             return []
-        live = self._live([s.record.id for s in settlements])
+        live = self.live([s.record.id for s in settlements])
+        self._load_keys(settlements)
         refused, gone = [], []
         for settlement in settlements:
             record = settlement.record
-            lease, seq = live.get(record.id, (-1, 0))
+            lease, seq, slots = live.get(record.id, (-1, 0, None))
             if lease != record.lease:
                 refused.append((record.id, record.lease))
                 continue
             del live[record.id]  # a second end of the same lease in one turn is refused
             gone.append(record.id)
-            self._arrive(record, settlement.transition, seq=seq, finished_at=settlement.finished_at)
+            if settlement.then:
+                self._insert(settlement.then, strict=False)
+            transition = self._let(record, settlement.transition)
+            self.arrive(record, transition, seq=seq, finished_at=settlement.finished_at)
+            if slots is not None:
+                self.gates.leave(record.id, slots)
         if gone:
-            self._execute(self._sql.delete_running, (_encode(gone).decode(),))
+            self._execute(self.sql.delete_running, (_encode(gone).decode(),))
         return refused
 
-    def _live(self, ids: list[int]) -> dict[int, tuple[int, int]]:
-        rows = self._execute(self._sql.live, (_encode(ids).decode(),))
-        return {job_id: (lease, seq) for job_id, lease, seq in rows}
+    def _load_keys(self, settlements: Sequence[Settlement]) -> None:
+        """Read the keys that these moves have to do with, together."""
+        self.holds.load(
+            key
+            for s in settlements
+            if s.record.flow is not None
+            for key in moving(flow_of(s.record.flow), s.record.status, s.transition.status)
+        )
 
-    def _start(self, records: Sequence[Record]) -> list[tuple[int, int]]:
-        if not records:
-            return []
-        live = self._live([r.id for r in records])
-        good = [r.id for r in records if live.get(r.id, (-1, 0))[0] == r.lease]
-        self._execute(self._sql.start, (self.now, _encode(good).decode()))
-        return [(r.id, r.lease) for r in records if live.get(r.id, (-1, 0))[0] != r.lease]
+    def live(self, ids: list[int]) -> dict[int, tuple[int, int, str | None]]:
+        """Return lease, place and slots of those of *ids* that run."""
+        rows = self._execute(self.sql.live, (_encode(ids).decode(),))
+        return {job_id: (lease, seq, slots) for job_id, lease, seq, slots in rows}
 
-    def _promote(self) -> float | None:
-        """Make due jobs available; return when the next one is due."""
-        first = self._execute(self._sql.next_due).fetchone()[0]
-        if first is None or first > self.now:
-            return first  # type: ignore[no-any-return]
-        rows = self._execute(self._sql.due, (self.now, PROMOTE)).fetchall()
-        self._execute(self._sql.delete_timer, (_encode([row[0] for row in rows]).decode(),))
-        for job_id, queue, task, priority, run_at, retrying, attempt, failures, crashes in rows:
-            self._seq += 1
-            self._ready.append((queue, task, -priority, self._seq, job_id, run_at, attempt, failures, crashes))
-            self._places.append((self._seq, job_id))
-            delta = self._deltas[queue, task]
-            delta[_STATUS[Status.RETRYING if retrying else Status.SCHEDULED]] -= 1
-            delta[_STATUS[Status.PENDING]] += 1
-        self._wake = True
-        self.flush()
-        return self._execute(self._sql.next_due).fetchone()[0]  # type: ignore[no-any-return]
+    def next_lease(self) -> int:
+        """Draw a lease number."""
+        self._lease += 1
+        return self._lease
 
-    def _is_known(self, worker: str) -> bool:
-        row = self._execute(self._sql.worker_status, (worker,)).fetchone()
-        return row is None or row[0] != "lost"
+    def count_move(self, queue: str, task: str, before: Status, after: Status) -> None:
+        """Count a job that goes from one status to another."""
+        delta = self._deltas[queue, task]
+        delta[_STATUS[before]] -= 1
+        delta[_STATUS[after]] += 1
 
-    def _claim(self, turn: Turn) -> list[Record]:
-        rows = self._sql.heads(self.connection, turn)
-        if not rows:
-            return []
-        deadline = None if turn.deadline is None else self.now + turn.deadline
-        leases: list[tuple[Any, ...]] = []
-        gone: list[tuple[Any, ...]] = []
-        claims = []
-        for place, row in enumerate(rows):
-            rank, seq, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
-            most, timeout, run_at, created_at, error, tags, origin, meta, batch_id, tick, key = rest
-            started = place < turn.start and crashes < turn.cautious
-            started_at = self.now if started else None
-            attempt += started
-            self._lease += 1
-            held = (self._lease, turn.worker, seq, run_at, started_at, attempt, failures, crashes, deadline)
-            leases.append((job_id, queue, task, *held))
-            gone.append((queue, task, rank, seq))
-            delta = self._deltas[queue, task]
-            delta[_STATUS[Status.PENDING]] -= 1
-            delta[_STATUS[Status.RUNNING]] += 1
-            claims.append(
-                Record(
-                    job_id,
-                    task,
-                    queue,
-                    Status.RUNNING,
-                    priority,
-                    payload,
-                    attempt,
-                    failures,
-                    crashes,
-                    most,
-                    timeout,
-                    run_at,
-                    created_at,
-                    started_at,
-                    None,
-                    error,
-                    None,
-                    tags,
-                    origin,
-                    meta,
-                    batch_id,
-                    tick,
-                    key,
-                    turn.worker,
-                    self._lease,
-                )
-            )
-        self._many(self._sql.lease, leases)
-        self._many(self._sql.delete_ready, gone)
-        return claims
-
-    # ------------------------------------------------------------------ by hand
-
-    def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
-        """Decide about each job and write the answer."""
-        self.flush()
-        changed = []
-        for job_id in ids:
-            record = self.get(job_id)
-            if record is None:
-                changed.append(Changed(job_id, None, None))
-                continue
-            try:
-                transition = decide(record, self.now)
-            except JobError as error:
-                changed.append(Changed(job_id, record, None, error))
-                continue
-            self._move(record, transition)
-            self.flush()
-            changed.append(Changed(job_id, record, transition))
-        return changed
+    def make_available(
+        self, job_id: int, queue: str, task: str, priority: int, *, run_at: float, counters: Sequence[int]
+    ) -> None:
+        """Put a job behind those that wait already; *counters* are its attempts, failures and crashes."""
+        self._seq += 1
+        self._places.append((self._seq, job_id))
+        self._ready.append((queue, task, -priority, self._seq, job_id, run_at, *counters))
 
     def get(self, job_id: int) -> Record | None:
         """Read one job inside the transaction."""
-        row = self._execute(self._sql.record_by_id, (job_id,)).fetchone()
-        return None if row is None else self._sql.record(row)
+        row = self._execute(self.sql.record_by_id, (job_id,)).fetchone()
+        return None if row is None else self.sql.record(row)
 
-    def _move(self, record: Record, transition: Transition) -> None:
-        self._wake = True
-        if transition.request:
-            self._execute(self._sql.request_cancel, (record.id,))
-            self._signals.append((record.worker or "", record.id, record.lease, 1))
-            return
-        seq = 0
-        match record.status:
-            case Status.PENDING:
-                (seq,) = self._execute(self._sql.seq, (record.id,)).fetchone()
-                self._execute(self._sql.delete_ready, (record.queue, record.task, -record.priority, seq))
-            case Status.SCHEDULED | Status.RETRYING:
-                self._execute(self._sql.take_timer, (record.id,))
-            case Status.RUNNING:
-                seq = self._execute(self._sql.take_running, (record.id,)).fetchone()[0]
-                self._signals.append((record.worker or "", record.id, record.lease, 0))
-            case _:
-                self._execute(self._sql.archive, (record.id,))
-                self._execute(self._sql.take_done, (record.id,))
-        if transition.status is None:
-            self._deltas[record.queue, record.task][_STATUS[record.status]] -= 1
-            self._forget(record.id)
-            return
-        if transition.extra_attempts:
-            most = record.max_attempts
-            most = record.failures + 1 if most is None else most + transition.extra_attempts
-            self._execute(self._sql.raise_attempts, (most, record.id))
-        self._arrive(record, transition, seq=seq, finished_at=self.now)
+    def delete(self, job_id: int, queue: str, task: str, status: Status) -> None:
+        """Drop a job that has left its place, with all that is told of it."""
+        self._deltas[queue, task][_STATUS[status]] -= 1
+        self._forgotten.append(job_id)
 
-    def _forget(self, job_id: int) -> None:
-        for statement in self._sql.forget:
-            self._execute(statement, (job_id,))
+    def signal(self, record: Record, *, cancel: bool) -> None:
+        """Tell the worker that has a lease."""
+        self._signals.append((record.worker or "", record.id, record.lease, int(cancel)))
+
+    def _forget(self, ids: Sequence[int]) -> None:
+        encoded = (_encode(ids).decode(),)
+        for statement in self.sql.forget:
+            self._execute(statement, encoded)
+
+    # ------------------------------------------------------------------ keys
+
+    def rival(self, record: Record, transition: Transition) -> int | None:
+        """Return the job that has a key that *record* would have to take."""
+        if record.flow is None:
+            return None
+        return self.holds.rival(flow_of(record.flow), record.id, record.status, transition.status)
+
+    def _let(self, record: Record, transition: Transition) -> Transition:
+        """Return what the job becomes, cancelled if another has its key; move its keys."""
+        if record.flow is None:
+            return transition
+        rival = self.rival(record, transition)
+        if rival is not None:
+            transition = superseded(transition, rival)
+        after = transition.status if transition.keep else None
+        self.holds.move(flow_of(record.flow), record.id, record.created_at, record.status, after)
+        return transition
 
     # ------------------------------------------------------------------ arriving
 
-    def _arrive(self, record: Record, transition: Transition, *, seq: int, finished_at: float) -> None:
+    def arrive(self, record: Record, transition: Transition, *, seq: int, finished_at: float) -> None:
         """Put a job that has left its place into its new one, and count."""
         status = transition.status
         assert status is not None
         job_id, queue, task = record.id, record.queue, record.task
+        if record.batch_id is not None:
+            self.batches.move(record.batch_id, record.status, status)
+        for name in totals(transition):
+            self._deltas[queue, task][_COLUMN["total_" + name]] += 1
+        if not transition.keep:
+            self.delete(job_id, queue, task, record.status)
+            return
+        self.count_move(queue, task, record.status, status)
         counters = (transition.attempt, transition.failures, transition.crashes)
         ended = record.status is Status.RUNNING and transition.outcome is not None
         error = text(transition.error)
         if status in FINISHED:
-            self._done.append(
-                (
-                    job_id,
-                    queue,
-                    task,
-                    status.value,
-                    record.run_at,
-                    record.started_at,
-                    finished_at,
-                    *counters,
-                    record.worker,
-                    transition.outcome.value if ended and transition.outcome else None,
-                    error,
-                    text(transition.result),
-                )
-            )
+            outcome = transition.outcome.value if ended and transition.outcome else None
+            instants = (record.run_at, record.started_at, finished_at)
+            last = (record.worker, outcome, error, text(transition.result))
+            self._done.append((job_id, queue, task, status.value, *instants, *counters, *last))
         else:
             if ended and transition.outcome:
                 outcome = transition.outcome.value
@@ -369,38 +311,12 @@ class Tx:
                     (job_id, record.attempt, record.worker, record.started_at, finished_at, outcome, error)
                 )
             if status is Status.PENDING:
-                if not (transition.keep_place and seq):
-                    self._seq += 1
-                    seq = self._seq
-                    available = self.now
-                    self._places.append((seq, job_id))
+                if transition.keep_place and seq:
+                    self._ready.append((queue, task, -record.priority, seq, job_id, record.run_at, *counters))
                 else:
-                    available = record.run_at
-                self._ready.append((queue, task, -record.priority, seq, job_id, available, *counters))
+                    self.make_available(job_id, queue, task, record.priority, run_at=self.now, counters=counters)
                 self._wake = True
             else:
                 retrying = int(status is Status.RETRYING)
                 run_at = transition.run_at if transition.run_at is not None else self.now
                 self._timer.append((job_id, queue, task, run_at, retrying, *counters))
-        delta = self._deltas[queue, task]
-        delta[_STATUS[record.status]] -= 1
-        delta[_STATUS[status]] += 1
-        for name in totals(transition):
-            delta[_COLUMN["total_" + name]] += 1
-
-    # ------------------------------------------------------------------ retention
-
-    def purge(self, cutoffs: dict[Status, float], limit: int, queue: str | None) -> int:
-        """Delete finished jobs that ended before their status's cutoff."""
-        self.flush()
-        deleted = 0
-        for status, cutoff in cutoffs.items():
-            if deleted >= limit:
-                break
-            rows = self._execute(self._sql.expired, (status.value, cutoff, queue, queue, limit - deleted)).fetchall()
-            for job_id, in_queue, task in rows:
-                self._deltas[in_queue, task][_STATUS[status]] -= 1
-                self._execute(self._sql.take_done, (job_id,))
-                self._forget(job_id)
-            deleted += len(rows)
-        return deleted

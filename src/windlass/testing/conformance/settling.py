@@ -179,6 +179,20 @@ class Settling:
         assert outcomes(driver, record) == [(1, "cancelled")]
         assert_counted(driver)
 
+    def test_a_claim_that_came_too_late_leaves_no_attempt(self, driver: Driver) -> None:
+        """It is cancelled with its reason, as if it had not been claimed; retried by hand it runs for the first time."""
+        record = run_one(driver)
+        settle(driver, record, lifecycle.expire(record, ERROR))
+        late = stored(driver, record)
+        assert (late.status, late.attempt, late.error, late.lease) == (Status.CANCELLED, 0, ERROR, 0)
+        assert late.finished_at is not None
+        assert driver.history(record.id) == []
+        assert (totals(driver)["cancelled"], totals(driver)["released"]) == (1, 0)
+        retry(driver, record)
+        [again] = take(driver)
+        assert (again.id, again.attempt) == (record.id, 1)
+        assert_counted(driver)
+
     def test_a_prefetched_job_can_start_and_end(self, driver: Driver) -> None:
         """The start mark and the settlement agree about the attempt."""
         put(driver)

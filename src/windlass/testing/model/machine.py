@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as with_seed
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from windlass.drivers.base import Filter, Turn, Worker
+from windlass.drivers.base import Filter, NewBatch, Turn, Worker
+from windlass.errors import UniqueConflictError
 from windlass.job import NewJob, Record, Status
 from windlass.lifecycle import Settlement
-from windlass.testing.model.reference import Model
-from windlass.testing.model.steps import FIRST_JOBS, KNOWN, STEPS, WORKERS, decision, end
+from windlass.testing.model.reference import Model, ModelBatch
+from windlass.testing.model.steps import BATCHES, FIRST_JOBS, GATES, KEYS, KNOWN, STEPS, WORKERS, decision, end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,12 +55,30 @@ class DriverMachine(RuleBasedStateMachine):
         self.generation = dict.fromkeys(WORKERS, 0)
 
     def teardown(self) -> None:
-        """Compare all history once more, then let go."""
+        """Compare all history once more, see that nobody waits for ever, then let go."""
         try:
             for job_id in self.model.jobs:
                 self.compare_history(job_id)
+            if any(job.gates for job in self.model.jobs.values()):
+                self.run_dry()
         finally:
             self.driver.close()
+
+    def run_dry(self) -> None:
+        """Give back what is held and run everything: whoever was put aside behind a limit gets through."""
+        for what in set(self.model.paused):
+            self.pause(what, paused=False)
+        self.work(WORKERS[0])
+        running = [record for record in self.model.records() if record.status is Status.RUNNING]
+        self.settle(running, "succeed", 0.0, self.name(WORKERS[0]))
+        for _ in range(len(self.model.jobs) * 2 + 5):
+            self.held.clear()
+            self.driver.shift(2.0)
+            self.model.now += 2.0
+            self.work(WORKERS[0], limit=5, start=5)
+            self.settle(self.held, "succeed", 0.0, self.name(WORKERS[0]))
+        waiting = [r.id for r in self.model.records() if r.status is Status.PENDING and r.task in KNOWN]
+        assert waiting == [], "jobs that never get through"
 
     # ------------------------------------------------------------------ both at once
 
@@ -77,16 +96,16 @@ class DriverMachine(RuleBasedStateMachine):
         model.promote()
         known = turn.worker not in model.workers or model.workers[turn.worker].status != "lost"
         assert turned.known == known
-        expected = [job.record.id for job in model.eligible(turn)][: turn.limit] if known else []
-        assert [record.id for record in turned.claims] == expected, "the order of claims"
-        assert turned.claims == model.claim(turn, [record.lease for record in turned.claims])
+        assert turned.claims == (model.claim(turn, turned.claims) if known else []), "claims"
         mail, repeats = model.mail.pop(turn.worker, []), model.repeats.pop(turn.worker, [])
         if known:
             signals = set(turned.signals)
             assert len(signals) == len(turned.signals), "a signal comes once"
             assert signals - set(repeats) == set(mail) - set(repeats), "signals"
             assert signals >= set(mail), "signals"
-        assert turned.due == model.due()
+        # A store also comes back for those it has put aside behind a limit.
+        if turned.due is None or not any(job.gates for job in model.jobs.values()):
+            assert turned.due == model.due()
         self.held += turned.claims
         for settlement in turn.settlements:
             self.compare_history(settlement.record.id)
@@ -119,6 +138,8 @@ class DriverMachine(RuleBasedStateMachine):
         """Register the workers, store the first jobs and claim some."""
         for worker in WORKERS:
             self.beat(worker)
+        self.batch_ids = [self.driver.open_batch(NewBatch(name="b")).id for _ in BATCHES]
+        self.model.batches = {batch_id: ModelBatch() for batch_id in self.batch_ids}
         self.enqueue(jobs)
         self.work(WORKERS[0], limit=3, start=2)
 
@@ -129,9 +150,21 @@ class DriverMachine(RuleBasedStateMachine):
         getattr(self, name)(**arguments)
 
     def enqueue(self, jobs: list[NewJob]) -> None:
-        """Store jobs."""
-        records = self.driver.insert(jobs)
-        assert records == self.model.insert(jobs, [record.id for record in records])
+        """Store jobs, or fail as a whole where a key that must be free is held."""
+        jobs = [self.member(job) for job in jobs]
+        refused = self.model.refuses(jobs)
+        try:
+            records = self.driver.insert(jobs)
+        except UniqueConflictError:
+            assert refused, "no key that must be free is held"
+        else:
+            assert not refused, "a key that must be free is held"
+            assert records == self.model.insert(jobs, records)
+
+    def member(self, job: NewJob) -> NewJob:
+        """Put a job into a batch that is there."""
+        batch_id = None if job.batch_id is None else self.batch_ids[job.batch_id]
+        return msgspec.structs.replace(job, batch_id=batch_id)
 
     def claim(
         self,
@@ -231,7 +264,7 @@ class DriverMachine(RuleBasedStateMachine):
         assert deleted == len(gone) == min(limit, len(may)), "the number of purged jobs"
         assert gone <= may, "purged jobs that should have stayed"
         for job_id in gone:
-            del self.model.jobs[job_id]
+            self.model.forget(job_id)
 
     # ------------------------------------------------------------------ what befalls them
 
@@ -300,6 +333,40 @@ class DriverMachine(RuleBasedStateMachine):
         assert counts == dict(recount), "counters by status"
         totals = {(t.queue, t.task, name): n for t in tallies for name, n in t.totals.items() if n}
         assert totals == dict(self.model.totals), "counters that never fall"
+
+    @invariant()
+    def keeps_keys_apart(self) -> None:
+        """A key has one job, the model's."""
+        for key in KEYS:
+            holder = self.driver.holder(key)
+            assert (None if holder is None else holder.id) == self.model.held.get(key), f"who has key {key}"
+
+    @invariant()
+    def lets_no_more_through(self) -> None:
+        """Those who run behind a limit are known, and never too many."""
+        for key in GATES:
+            running = [
+                job.record.id
+                for job in self.model.jobs.values()
+                if job.record.status is Status.RUNNING and any(gate.key == key for gate in job.gates)
+            ]
+            assert self.driver.holders(key, MOST) == sorted(running), f"who runs behind {key}"
+
+    @invariant()
+    def counts_members(self) -> None:
+        """The counters of batches equal the model's."""
+        for batch in self.driver.batches(self.model.batches):
+            expected = self.model.batches[batch.id]
+            counted = (batch.total, batch.completed, batch.dead, batch.cancelled)
+            ended = expected.ended
+            assert counted == (
+                expected.total,
+                ended[Status.COMPLETED],
+                ended[Status.DEAD],
+                ended[Status.CANCELLED],
+            ), "members of a batch"
+            ripe = expected.total > 0 and not batch.left
+            assert not ripe or batch.id in self.driver.ripe(10), "a batch whose members have all ended is ripe"
 
     @invariant()
     def has_the_same_rates(self) -> None:

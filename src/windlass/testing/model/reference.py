@@ -17,18 +17,25 @@ import msgspec
 
 from windlass import lifecycle
 from windlass.drivers.base import Filter, PastAttempt, Signal, Turn, Worker
-from windlass.errors import JobError
-from windlass.job import FINISHED, Record, Status
+from windlass.errors import JobError, UniqueConflictError
+from windlass.job import BIT, FINISHED, Flow, Gate, NewJob, Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from windlass.drivers.base import Decide
-    from windlass.job import NewJob
     from windlass.lifecycle import Settlement, Transition
 
 replace = msgspec.structs.replace
 TIMED = (Status.SCHEDULED, Status.RETRYING)
+
+
+@dataclass(slots=True)
+class ModelBatch:
+    """Members by how they are counted; one that was deleted after its end stays counted."""
+
+    total: int = 0
+    ended: Counter[Status] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -42,6 +49,12 @@ class ModelJob:
     ran: tuple[str | None, float | None] = (None, None)
     """Worker and start of the last attempt that ended."""
     history: list[PastAttempt] = field(default_factory=list)
+    flow: Flow = field(default_factory=Flow)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """Return the limits that it has to pass."""
+        return self.flow.gates
 
 
 class Model:
@@ -60,6 +73,9 @@ class Model:
         """Requests to stop that were made again: a store may signal them again."""
         self.totals: Counter[tuple[str, str, str]] = Counter()
         self.rates: Counter[tuple[int, str]] = Counter()
+        self.held: dict[str, int] = {}
+        """Which job has a unique key."""
+        self.batches: dict[int, ModelBatch] = {}
 
     # ------------------------------------------------------------------ questions
 
@@ -117,35 +133,102 @@ class Model:
 
     # ------------------------------------------------------------------ moves
 
-    def insert(self, jobs: Sequence[NewJob], ids: Sequence[int]) -> list[Record]:
-        """Store new jobs under the ids that the driver drew."""
+    def refuses(self, jobs: Sequence[NewJob]) -> bool:
+        """Whether a key that must be free is held, by a stored job or an earlier one of the same call."""
+        seen = set(self.held)
+        for new in jobs:
+            holds = new.holds
+            if any(hold.strict and hold.key in seen for hold in holds):
+                return True
+            seen.update(hold.key for hold in holds)
+        return False
+
+    def insert(self, jobs: Sequence[NewJob], shown: Sequence[Record]) -> list[Record]:
+        """Store new jobs under the ids that the driver drew; whose key is held is not stored."""
         records = []
-        for new, job_id in zip(jobs, ids, strict=True):
-            assert job_id > self.last_id, "ids grow"
-            self.last_id = job_id
-            run_at = new.run_at if new.run_at is not None else self.now + new.delay
-            status = Status.SCHEDULED if run_at > self.now else Status.PENDING
-            record = Record(
-                id=job_id,
-                task=new.task,
-                queue=new.queue,
-                status=status,
-                priority=new.priority,
-                payload=new.payload,
-                attempt=0,
-                failures=0,
-                crashes=0,
-                max_attempts=new.max_attempts,
-                timeout=new.timeout,
-                run_at=max(run_at, self.now),
-                created_at=self.now,
-            )
-            job = self.jobs[job_id] = ModelJob(record)
-            if status is Status.PENDING:
-                self.join_line(job)
-            self.totals[new.queue, new.task, "enqueued"] += 1
-            records.append(record)
+        for new, other in zip(jobs, shown, strict=True):
+            rivals = {self.held[hold.key] for hold in new.holds if hold.key in self.held}
+            if rivals:
+                assert other.id in rivals, "the job that holds the key"
+                records.append(replace(self.jobs[other.id].record, found=True))
+                continue
+            assert other.id > self.last_id, "ids grow"
+            self.last_id = other.id
+            records.append(self.store(new, other.id))
         return records
+
+    def store(self, new: NewJob, job_id: int) -> Record:
+        """Store one job."""
+        run_at = new.run_at if new.run_at is not None else self.now + new.delay
+        status = Status.SCHEDULED if run_at > self.now else Status.PENDING
+        flow = Flow(new.holds, new.gates)
+        record = Record(
+            id=job_id,
+            task=new.task,
+            queue=new.queue,
+            status=status,
+            priority=new.priority,
+            payload=new.payload,
+            attempt=0,
+            failures=0,
+            crashes=0,
+            max_attempts=new.max_attempts,
+            timeout=new.timeout,
+            run_at=max(run_at, self.now),
+            created_at=self.now,
+            batch_id=new.batch_id,
+            flow=msgspec.json.encode(flow) if flow != Flow() else None,
+        )
+        job = self.jobs[job_id] = ModelJob(record, flow=flow)
+        for hold in flow.holds:
+            self.held[hold.key] = job_id
+        self.count_member(record, None, status)
+        if status is Status.PENDING:
+            self.join_line(job)
+        self.totals[new.queue, new.task, "enqueued"] += 1
+        return record
+
+    def rival(self, job: ModelJob, status: Status | None) -> int | None:
+        """Return the job that has a key which *job* would have to take for *status*."""
+        before = BIT[job.record.status]
+        for hold in job.flow.holds:
+            takes = status is not None and hold.mask & BIT[status] and not hold.mask & before
+            if takes and self.held.get(hold.key, job.record.id) != job.record.id:
+                return self.held[hold.key]
+        return None
+
+    def rehold(self, job: ModelJob, status: Status | None) -> None:
+        """Take and give up keys."""
+        for hold in job.flow.holds:
+            if status is not None and hold.mask & BIT[status]:
+                self.held[hold.key] = job.record.id
+            elif self.held.get(hold.key) == job.record.id:
+                del self.held[hold.key]
+
+    def count_member(self, record: Record, before: Status | None, after: Status | None) -> None:
+        """Count a member of a batch that moves."""
+        batch = self.batches.get(record.batch_id or 0)
+        if batch is None:
+            return
+        if before is None:
+            batch.total += 1
+        if after is None and before not in FINISHED:
+            batch.total -= 1
+        if before in FINISHED and after is not None:
+            batch.ended[before] -= 1
+        if after in FINISHED:
+            batch.ended[after] += 1
+
+    def running_behind(self, key: str) -> int:
+        """Count the jobs that run behind a limit."""
+        return sum(
+            job.record.status is Status.RUNNING and any(gate.key == key for gate in job.gates)
+            for job in self.jobs.values()
+        )
+
+    def passes(self, job: ModelJob) -> bool:
+        """Whether a job may start now, as far as limits go."""
+        return all(self.running_behind(gate.key) < gate.most for gate in job.gates)
 
     def join_line(self, job: ModelJob) -> None:
         """Put a job at the end of the line."""
@@ -179,6 +262,10 @@ class Model:
         """Make due jobs available, in the order of their times."""
         due = [job for job in self.timers() if job.record.run_at <= self.now]
         for job in sorted(due, key=lambda job: (job.record.run_at, job.record.id)):
+            if (rival := self.rival(job, Status.PENDING)) is not None:
+                self.move(job, lifecycle.superseded(lifecycle.due(job.record), rival), self.now)
+                continue
+            self.rehold(job, Status.PENDING)
             job.record = replace(job.record, status=Status.PENDING)
             self.join_line(job)
 
@@ -195,24 +282,41 @@ class Model:
         ]
         return sorted(may, key=lambda job: (-job.record.priority, job.place, job.record.id))
 
-    def claim(self, turn: Turn, leases: Sequence[int]) -> list[Record]:
-        """Lease the best jobs under the numbers that the driver drew."""
+    def claim(self, turn: Turn, shown: Sequence[Record]) -> list[Record]:
+        """Lease the jobs that the driver chose, under the numbers that it drew, and check the choice.
+
+        Without gates there is one right choice. Behind a gate a store may be late in letting a job back; it must never
+        let one through too many, nor keep others waiting for it.
+        """
+        may = self.eligible(turn)
         claims: list[Record] = []
-        for job, lease in zip(self.eligible(turn)[: turn.limit], leases, strict=False):
-            assert lease > self.last_lease, "lease numbers grow"
-            self.last_lease = lease
-            starts = len(claims) < turn.start and job.record.crashes < turn.cautious
-            job.deadline = None if turn.deadline is None else self.now + turn.deadline
-            job.record = replace(
-                job.record,
-                status=Status.RUNNING,
-                lease=lease,
-                worker=turn.worker,
-                started_at=self.now if starts else None,
-                attempt=job.record.attempt + starts,
-            )
-            claims.append(job.record)
+        chosen = {record.id for record in shown}
+        for job in may:
+            if len(claims) == turn.limit:
+                break
+            if job.record.id not in chosen:
+                assert job.gates, f"job {job.record.id} was passed over"
+                continue
+            assert self.passes(job), f"job {job.record.id} is one too many behind a limit"
+            claims.append(self.lease(job, turn, shown[len(claims)].lease, started=len(claims) < turn.start))
         return claims
+
+    def lease(self, job: ModelJob, turn: Turn, lease: int, *, started: bool) -> Record:
+        """Lease one job."""
+        assert lease > self.last_lease, "lease numbers grow"
+        self.last_lease = lease
+        starts = started and job.record.crashes < turn.cautious
+        job.deadline = None if turn.deadline is None else self.now + turn.deadline
+        self.rehold(job, Status.RUNNING)
+        job.record = replace(
+            job.record,
+            status=Status.RUNNING,
+            lease=lease,
+            worker=turn.worker,
+            started_at=self.now if starts else None,
+            attempt=job.record.attempt + starts,
+        )
+        return job.record
 
     def extend(self, record: Record, seconds: float) -> bool:
         """Move the deadline of a lease, if it holds."""
@@ -231,6 +335,9 @@ class Model:
             transition = decide(before, self.now)
         except JobError as error:
             return before, None, type(error)
+        rival = None if transition.request else self.rival(job, transition.status)
+        if rival is not None:
+            return before, None, UniqueConflictError
         if transition.request:
             self.tell(before, cancel=True, again=before.cancel)
             job.record = replace(before, cancel=True)
@@ -238,6 +345,8 @@ class Model:
         if before.status is Status.RUNNING:
             self.tell(before, cancel=False)
         if transition.status is None:
+            self.rehold(job, None)
+            self.count_member(before, before.status, None)
             del self.jobs[job_id]
             return before, transition, None
         if transition.extra_attempts:
@@ -254,8 +363,12 @@ class Model:
 
     def move(self, job: ModelJob, transition: Transition, finished_at: float) -> None:
         """Put a job where *transition* says."""
+        if (rival := self.rival(job, transition.status)) is not None:
+            transition = lifecycle.superseded(transition, rival)
         before, status = job.record, transition.status
         assert status is not None
+        self.rehold(job, status)
+        self.count_member(before, before.status, status)
         if before.status is Status.RUNNING and transition.outcome is not None:
             row = PastAttempt(
                 transition.attempt,
@@ -300,6 +413,11 @@ class Model:
             self.totals[record.queue, record.task, name] += 1
             if name in ("processed", "failed"):
                 self.rates[int(self.now), name] += 1
+
+    def forget(self, job_id: int) -> None:
+        """Drop a finished job."""
+        self.rehold(self.jobs[job_id], None)
+        del self.jobs[job_id]
 
     # ------------------------------------------------------------------ workers
 

@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from windlass import lifecycle
-from windlass.job import FINISHED, Failure, Kind, NewJob, Record
+from windlass.job import BIT, FINISHED, Failure, Gate, Hold, Kind, NewJob, Record, Status
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -25,6 +25,21 @@ CRASH = msgspec.json.encode(Failure(type="WorkerLost", message="gone", kind=Kind
 MAX_ATTEMPTS, MAX_CRASHES = 3, 2
 KNOWN, QUEUES, WORKERS = ("t1", "t2"), ("q1", "q2"), ("w1", "w2")
 
+KEYS = ("unique:a", "unique:b")
+GATES = {"limit:x": 1, "limit:y": 2}
+BATCHES = range(2)
+
+_WAITS = BIT[Status.SCHEDULED] | BIT[Status.PENDING]
+_LIVE = _WAITS | BIT[Status.RUNNING] | BIT[Status.RETRYING]
+holds = st.builds(
+    Hold,
+    key=st.sampled_from(KEYS),
+    mask=st.sampled_from([_LIVE, _LIVE, _WAITS, _WAITS | BIT[Status.RETRYING], _LIVE | BIT[Status.COMPLETED]]),
+    strict=st.sampled_from([False, False, False, True]),
+)
+gates = st.sampled_from(
+    [*((Gate(key, most),) for key, most in GATES.items()), tuple(map(Gate, *zip(*GATES.items(), strict=True)))]
+)
 places = st.integers(0, 7)
 limits = st.sampled_from([1, 2, 3, 5, 0])
 delays = st.sampled_from([0.0, 0.0, 0.0, 5.0, 10.0])
@@ -36,6 +51,9 @@ new_jobs = st.builds(
     priority=st.sampled_from([0, 0, 0, 5, -5]),
     delay=delays,
     max_attempts=st.sampled_from([None, None, 1, 2]),
+    holds=st.one_of(st.just(()), st.just(()), st.tuples(holds)),
+    gates=st.one_of(st.just(()), st.just(()), gates),
+    batch_id=st.sampled_from([None, None, *BATCHES]),
 )
 outcomes = st.sampled_from(
     ["succeed", "succeed", "fail", "fail", "discard", "snooze", "release", "release", "cancelled", "lose"]

@@ -1,5 +1,6 @@
--- A job row is written once and changed only when the job becomes available again (seq) or is given more tries. Where the job stands is told by which one of the
--- four small tables holds its id: ready, timer, running or done. "{p}" is the prefix of all names.
+-- A job row is written once and changed only when the job becomes available again (seq), is given more tries or takes over
+-- what a newer one brings. Where the job stands is told by which one of the five small tables holds its id: ready, blocked,
+-- timer, running or done. "{p}" is the prefix of all names.
 
 CREATE TABLE {p}_job (
     id INTEGER PRIMARY KEY,
@@ -16,10 +17,11 @@ CREATE TABLE {p}_job (
     meta TEXT,
     batch_id INTEGER,
     tick REAL,
-    idempotency_key TEXT
+    idempotency_key TEXT,
+    flow TEXT,                   -- its keys and gates, as JSON; NULL: nothing holds it back
+    terms TEXT                   -- for workers only
 );
 CREATE INDEX {p}_job_origin ON {p}_job (origin) WHERE origin IS NOT NULL;
-CREATE INDEX {p}_job_key ON {p}_job (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE {p}_tag (
     tag TEXT NOT NULL,
@@ -41,6 +43,21 @@ CREATE TABLE {p}_ready (
     crashes INTEGER NOT NULL,
     PRIMARY KEY (queue, task, rank, seq)
 ) WITHOUT ROWID;
+
+-- Pending too, but put aside before a shut gate; comes back to the same place in ready.
+CREATE TABLE {p}_blocked (
+    id INTEGER PRIMARY KEY,
+    gate TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    run_at REAL NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    crashes INTEGER NOT NULL
+);
+CREATE INDEX {p}_blocked_order ON {p}_blocked (gate, rank, seq);
 
 -- scheduled and retrying
 CREATE TABLE {p}_timer (
@@ -68,7 +85,8 @@ CREATE TABLE {p}_running (
     failures INTEGER NOT NULL,
     crashes INTEGER NOT NULL,
     deadline REAL,               -- of a claim made by hand
-    cancel INTEGER NOT NULL DEFAULT 0
+    cancel INTEGER NOT NULL DEFAULT 0,
+    slots TEXT                   -- the limits that it has passed, as a JSON list; NULL: none
 );
 CREATE INDEX {p}_running_deadline ON {p}_running (deadline) WHERE deadline IS NOT NULL;
 
@@ -104,6 +122,67 @@ CREATE TABLE {p}_attempt (
     PRIMARY KEY (job_id, number)
 ) WITHOUT ROWID;
 
+-- What handlers tell: number 0 is the newest progress, the others are the lines of the job's log.
+CREATE TABLE {p}_note (
+    job_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    at REAL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (job_id, number)
+) WITHOUT ROWID;
+
+-- Unique keys: at most one job has a key.
+CREATE TABLE {p}_hold (
+    key TEXT PRIMARY KEY,
+    job_id INTEGER NOT NULL,
+    until REAL                   -- NULL: as long as the job is in its statuses; else it has left them
+) WITHOUT ROWID;
+
+-- Limits and rates.
+CREATE TABLE {p}_gate (
+    key TEXT PRIMARY KEY,
+    most REAL NOT NULL,
+    per REAL NOT NULL,           -- 0: a limit
+    burst REAL NOT NULL,
+    weight REAL NOT NULL,
+    wide INTEGER NOT NULL,       -- passed by every job of a queue or task
+    pinned INTEGER NOT NULL,     -- set by hand
+    used INTEGER NOT NULL,       -- how many rows slot has
+    blocked INTEGER NOT NULL,    -- how many rows blocked has
+    arrival REAL NOT NULL,       -- a rate's theoretical arrival time
+    starved INTEGER NOT NULL,    -- a stream was passed over because of it
+    look_at REAL                 -- when somebody may be let back; NULL: when a slot is given back
+) WITHOUT ROWID;
+CREATE INDEX {p}_gate_look ON {p}_gate (look_at) WHERE look_at IS NOT NULL;
+CREATE INDEX {p}_gate_wide ON {p}_gate (wide) WHERE wide = 1;
+
+-- Who runs behind which limit.
+CREATE TABLE {p}_slot (
+    gate TEXT NOT NULL,
+    job_id INTEGER NOT NULL,
+    PRIMARY KEY (gate, job_id)
+) WITHOUT ROWID;
+
+CREATE TABLE {p}_batch (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    origin TEXT,
+    meta TEXT,
+    parent INTEGER,
+    callbacks TEXT,
+    created_at REAL NOT NULL,
+    open INTEGER NOT NULL DEFAULT 1,
+    total INTEGER NOT NULL DEFAULT 0,
+    completed INTEGER NOT NULL DEFAULT 0,
+    dead INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    children INTEGER NOT NULL DEFAULT 0,
+    fired TEXT NOT NULL DEFAULT '[]',
+    finished_at REAL,
+    ripe INTEGER NOT NULL DEFAULT 0    -- something is to be decided about it
+);
+CREATE INDEX {p}_batch_ripe ON {p}_batch (id) WHERE ripe = 1;
+
 -- Counters, so that nothing ever counts rows. What the store as a whole has given out is in the row without queue and
 -- task: on the same page as the others, so that an enqueue writes one page less.
 CREATE TABLE {p}_counter (
@@ -129,10 +208,12 @@ CREATE TABLE {p}_counter (
     job INTEGER,                 -- the last id given out; ids are never used again, so not AUTOINCREMENT's max(rowid)
     lease INTEGER,               -- the last lease number given out
     seq INTEGER,                 -- the last place in the order of availability
+    batch INTEGER,               -- the last id given to a batch
     shift REAL,                  -- what tests have added to the clock
     PRIMARY KEY (queue, task)
 ) WITHOUT ROWID;
-INSERT INTO {p}_counter (queue, task, version, job, lease, seq, shift) VALUES ('', '', 1, 0, 0, 0, 0);
+INSERT INTO {p}_counter (queue, task, version, job, lease, seq, batch, shift)
+VALUES ('', '', 1, 0, 0, 0, 0, 0);
 
 CREATE TABLE {p}_pulse (
     second INTEGER NOT NULL,
@@ -164,4 +245,10 @@ CREATE TABLE {p}_signal (
     lease INTEGER NOT NULL,
     cancel INTEGER NOT NULL,
     PRIMARY KEY (worker, job_id, lease, cancel)
+) WITHOUT ROWID;
+
+-- Who listens to what is published.
+CREATE TABLE {p}_ear (
+    address TEXT PRIMARY KEY,
+    until REAL NOT NULL          -- renewed while it listens
 ) WITHOUT ROWID;

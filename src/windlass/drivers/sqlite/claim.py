@@ -1,0 +1,191 @@
+"""The claim: the best pending jobs over all streams that a worker may take from, as far as their gates let them.
+
+A candidate whose gate is shut is put aside, and the claim goes on with the next; a stream whose own gate is shut is
+passed over as if it were paused. Rows are read to the end before any is written: an open read would keep the rows that
+are about to be deleted in use.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heapreplace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from windlass.drivers.sqlite.holds import moving
+from windlass.job import Record, Status
+from windlass.uniqueness import flow_of
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from windlass.drivers.base import Turn
+    from windlass.drivers.sqlite.connect import Plain
+    from windlass.drivers.sqlite.gates import Barrier, Gates
+    from windlass.drivers.sqlite.sql import Sql
+    from windlass.drivers.sqlite.tx import Tx
+    from windlass.job import Flow
+
+    Stream: TypeAlias = tuple[str, str]
+
+ASIDE = 1000
+"""Jobs put aside in one turn at most, so that a turn stays short."""
+_FLOW = 21
+"""Where a row of the head statement has the job's flow."""
+
+
+class Claim:
+    """One turn's claim."""
+
+    def __init__(self, tx: Tx, turn: Turn, *, wide: bool) -> None:
+        self._tx = tx
+        self._turn = turn
+        self._wide = wide
+        """Whether there are gates of whole queues or tasks at all."""
+        self._deadline = None if turn.deadline is None else tx.now + turn.deadline
+        self._claims: list[Record] = []
+        self._leases: list[tuple[Any, ...]] = []
+        self._gone: list[tuple[Any, ...]] = []
+        self._starting: list[tuple[Flow, int, float]] = []
+        self._aside = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it was left off because too many had to be put aside."""
+        return self._aside >= ASIDE
+
+    def take(self) -> list[Record]:
+        """Lease jobs, part by part of the demand."""
+        streams = open_streams(self._tx.connection, self._tx.sql, self._turn)
+        for part in self._turn.parts() if streams else ():
+            most = min(self._turn.limit, len(self._claims) + part.limit)
+            wanted = [s for s in streams if part.queues is None or s[0] in part.queues]
+            if wanted and len(self._claims) < most and not self.unfinished:
+                self._take_from(wanted, most)
+                self._write()
+        return self._claims
+
+    def _take_from(self, streams: list[Stream], most: int) -> None:
+        """Merge the heads of the streams."""
+        statement = self._tx.sql.head
+        limit = most - len(self._claims) + ASIDE
+        # sqlite3 keeps one prepared statement per text; a number makes the texts of open cursors differ.
+        cursors = [
+            (stream, self._tx.connection.execute(f"{statement} -- {number}" if number else statement, (*stream, limit)))
+            for number, stream in enumerate(streams)
+            if not (self._wide and self._is_shut(stream))
+        ]
+        heads = [(*row[:2], row, cursor, stream) for stream, cursor in cursors for row in cursor.fetchmany(1)]
+        heapify(heads)
+        while heads:
+            _, _, row, cursor, stream = heads[0]
+            if self._wide and self._is_shut(stream):
+                heappop(heads)
+                continue
+            self._offer(row, stream)
+            if len(self._claims) >= most or self.unfinished:
+                break
+            following = next(cursor, None)
+            if following is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, (*following[:2], following, cursor, stream))
+        for _, cursor in cursors:
+            cursor.close()
+
+    def _is_shut(self, stream: Stream) -> bool:
+        shut = shut_gate(self._tx.gates, stream, self._tx.now)
+        if shut is not None:
+            self._tx.gates.pass_over(shut)
+        return shut is not None
+
+    def _offer(self, row: tuple[Any, ...], stream: Stream) -> None:
+        """Lease a candidate, or put it aside."""
+        flow = None if row[_FLOW] is None else flow_of(row[_FLOW])
+        if flow is None and not self._wide:
+            self._lease(row, None)
+            return
+        gates, now = self._tx.gates, self._tx.now
+        own = gates.own(flow.gates) if flow is not None else []
+        shut = next((barrier for barrier in own if not barrier.room(now)), None)
+        if shut is not None:
+            self._put_aside(row, shut)
+            return
+        barriers = [*gates.wide(*stream), *own] if self._wide else own
+        slots = gates.enter(row[2], barriers) if barriers else []
+        if flow is not None and flow.holds:
+            self._starting.append((flow, row[2], row[13]))
+        self._lease(row, msgspec.json.encode(slots).decode() if slots else None)
+
+    def _put_aside(self, row: tuple[Any, ...], barrier: Barrier) -> None:
+        rank, seq, job_id, task, queue, _, _, attempt, failures, crashes, _, _, run_at, *_ = row
+        ready = (queue, task, rank, seq, job_id, run_at, attempt, failures, crashes)
+        self._tx.gates.block(barrier, ready=ready)
+        self._gone.append(ready[:4])
+        self._aside += 1
+
+    def _lease(self, row: tuple[Any, ...], slots: str | None) -> None:
+        rank, seq, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
+        most, timeout, run_at, created_at, error, tags, origin, meta, batch_id, tick, key, flow, terms = rest
+        turn = self._turn
+        started = len(self._claims) < turn.start and crashes < turn.cautious
+        started_at = self._tx.now if started else None
+        attempt += started
+        lease = self._tx.next_lease()
+        held = (lease, turn.worker, seq, run_at, started_at, attempt, failures, crashes, self._deadline, slots)
+        self._leases.append((job_id, queue, task, *held))
+        self._gone.append((queue, task, rank, seq))
+        self._tx.count_move(queue, task, Status.PENDING, Status.RUNNING)
+        self._claims.append(
+            Record(
+                job_id, task, queue, Status.RUNNING, priority, payload, attempt, failures, crashes, most, timeout, run_at,
+                created_at, started_at, None, error, None, tags, origin, meta, batch_id, tick, key, turn.worker, lease,
+                False, flow, terms,
+            )
+        )  # fmt: skip
+
+    def _write(self) -> None:
+        """Write the leases, and take those claimed or put aside out of ``ready``."""
+        many, sql = self._tx.connection.executemany, self._tx.sql
+        if self._leases:
+            many(sql.lease, self._leases)
+            self._leases.clear()
+        if self._gone:
+            many(sql.delete_ready, self._gone)
+            self._gone.clear()
+        holds = self._tx.holds
+        if self._starting:  # what is held only until the start
+            holds.load(key for flow, *_ in self._starting for key in moving(flow, Status.PENDING, Status.RUNNING))
+            for flow, job_id, created_at in self._starting:
+                holds.move(flow, job_id, created_at, Status.PENDING, Status.RUNNING)
+            self._starting.clear()
+
+
+def open_streams(connection: sqlite3.Connection | Plain, sql: Sql, turn: Turn) -> list[Stream]:
+    """Return the (queue, task) pairs with pending jobs that this worker may take.
+
+    Skips from stream to stream in the index: the jobs inside are not read, whosever they are.
+    """
+    found = connection.execute(sql.streams).fetchall()
+    if not found:
+        return []
+    tasks, queues = frozenset(turn.tasks), _queues(turn)
+    wanted = [s for s in found if s[1] in tasks and (queues is None or s[0] in queues)]
+    if wanted and (paused := set(connection.execute(sql.pauses))):
+        wanted = [s for s in wanted if ("queue", s[0]) not in paused and ("task", s[1]) not in paused]
+    return wanted
+
+
+def _queues(turn: Turn) -> frozenset[str] | None:
+    """Return all queues of a demand; ``None`` = every queue."""
+    queues: set[str] = set()
+    for part in turn.parts():
+        if part.queues is None:
+            return None
+        queues.update(part.queues)
+    return frozenset(queues)
+
+
+def shut_gate(gates: Gates, stream: Stream, now: float) -> Barrier | None:
+    """Return a gate of a whole queue or task that lets nobody of *stream* pass."""
+    return next((barrier for barrier in gates.wide(*stream) if not barrier.room(now)), None)

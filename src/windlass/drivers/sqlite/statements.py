@@ -1,0 +1,80 @@
+"""The statements of keys, gates, batches and what handlers tell, by name. ``{p}`` is the prefix of the tables."""
+
+from __future__ import annotations
+
+_GATE = "key, most, per, burst, weight, pinned, used, blocked, arrival, starved, look_at"
+_BATCH = """id, name, origin, CAST(meta AS BLOB), parent, CAST(callbacks AS BLOB), created_at, open, total, completed, dead,
+            cancelled, children, fired, finished_at"""
+
+GLANCE = """
+SELECT (SELECT min(run_at) FROM {p}_timer),
+       (SELECT min(look_at) FROM {p}_gate WHERE look_at IS NOT NULL),
+       EXISTS (SELECT 1 FROM {p}_gate WHERE wide = 1),
+       EXISTS (SELECT 1 FROM {p}_batch WHERE ripe = 1),
+       EXISTS (SELECT 1 FROM {p}_ear WHERE until > ?)
+"""
+
+FLOW = {
+    # ------------------------------------------------------------------ keys
+    "holds": """SELECT h.key, h.job_id, h.until FROM json_each(?) AS k CROSS JOIN {p}_hold h ON h.key = k.value""",
+    "put_hold": "INSERT OR REPLACE INTO {p}_hold VALUES (?, ?, ?)",
+    "drop_hold": "DELETE FROM {p}_hold WHERE key = ?",
+    # ------------------------------------------------------------------ gates
+    "gate": f"SELECT {_GATE} FROM {{p}}_gate WHERE key = ?",
+    "gates": f"SELECT {_GATE} FROM {{p}}_gate ORDER BY key LIMIT 1000",
+    "gates_of": f"""SELECT {_GATE} FROM {{p}}_gate WHERE key IN (SELECT value FROM json_each(?))
+                    ORDER BY key LIMIT 1000""",
+    "wide_gates": f"SELECT {_GATE} FROM {{p}}_gate WHERE wide = 1",
+    "put_gate": "INSERT OR REPLACE INTO {p}_gate VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "drop_gate": "DELETE FROM {p}_gate WHERE key = ?",
+    "looks": """SELECT key FROM {p}_gate WHERE look_at IS NOT NULL AND look_at <= ? ORDER BY look_at LIMIT ?""",
+    "next_look": "SELECT min(look_at) FROM {p}_gate WHERE look_at IS NOT NULL",
+    "put_slot": "INSERT OR IGNORE INTO {p}_slot VALUES (?, ?)",
+    "drop_slot": "DELETE FROM {p}_slot WHERE gate = ? AND job_id = ?",
+    "drop_slots": "DELETE FROM {p}_slot WHERE gate = ?",
+    "holders": "SELECT job_id FROM {p}_slot WHERE gate = ? ORDER BY job_id LIMIT ?",
+    # Reads the running table, which holds what the fleet has in hand and no more.
+    "running_in": "SELECT id, slots FROM {p}_running WHERE queue = coalesce(?, queue) AND task = coalesce(?, task)",
+    "set_slots": "UPDATE {p}_running SET slots = ? WHERE id = ?",
+    "block": "INSERT INTO {p}_blocked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "let_back": """INSERT INTO {p}_ready
+                   SELECT queue, task, rank, seq, id, run_at, attempt, failures, crashes FROM {p}_blocked
+                   WHERE gate = ? ORDER BY rank, seq LIMIT ? RETURNING id""",
+    "delete_blocked": "DELETE FROM {p}_blocked WHERE id IN (SELECT value FROM json_each(?))",
+    "take_blocked": "DELETE FROM {p}_blocked WHERE id = ? RETURNING gate",
+    "blocked_by": "SELECT gate FROM {p}_blocked WHERE id = ?",
+    # What such a gate knows is what a new one would.
+    "forget_gates": """DELETE FROM {p}_gate WHERE wide = 0 AND pinned = 0 AND used = 0 AND blocked = 0 AND arrival <= ?""",
+    # ------------------------------------------------------------------ batches
+    "draw_batch": "UPDATE {p}_counter SET batch = batch + 1 WHERE queue = '' AND task = '' RETURNING batch",
+    "open_batch": """INSERT INTO {p}_batch (id, name, origin, meta, parent, callbacks, created_at)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)""",
+    "unfinished": """SELECT id FROM {p}_batch WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL""",
+    "batch_there": "SELECT 1 FROM {p}_batch WHERE id = ?",
+    "adopt_child": "UPDATE {p}_batch SET children = children + 1 WHERE id = ?",
+    "release_child": """UPDATE {p}_batch SET children = children - 1, ripe = CASE WHEN children = 1 THEN 1 ELSE ripe END
+                        WHERE id = ?""",
+    # Ripe: a member has died, or some have moved and none is left.
+    "count_members": """UPDATE {p}_batch
+                        SET total = total + ?, completed = completed + ?, dead = dead + ?, cancelled = cancelled + ?,
+                            ripe = CASE WHEN ? OR ? AND total + ? <= completed + dead + cancelled + ?
+                                        THEN 1 ELSE ripe END
+                        WHERE id = ?""",
+    "batch": f"SELECT {_BATCH} FROM {{p}}_batch WHERE id = ?",
+    "batches": f"SELECT {_BATCH} FROM {{p}}_batch WHERE id < ? ORDER BY id DESC LIMIT ?",
+    "batches_of": f"SELECT {_BATCH} FROM {{p}}_batch WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+    "decided": "UPDATE {p}_batch SET ripe = 0 WHERE id = ?",
+    "write_batch": "UPDATE {p}_batch SET open = ?, fired = ?, finished_at = ? WHERE id = ?",
+    "delete_batch": "DELETE FROM {p}_batch WHERE id = ?",
+    "ripe": "SELECT id FROM {p}_batch WHERE ripe = 1 ORDER BY id LIMIT ?",
+    # ------------------------------------------------------------------ what handlers tell
+    "put_progress": "INSERT OR REPLACE INTO {p}_note VALUES (?, 0, NULL, ?)",
+    "last_line": "SELECT max(number) FROM {p}_note WHERE job_id = ?",
+    "put_line": "INSERT INTO {p}_note VALUES (?, ?, ?, ?)",
+    "trim_lines": "DELETE FROM {p}_note WHERE job_id = ? AND number BETWEEN 1 AND ?",
+    "lines": "SELECT number, at, text FROM {p}_note WHERE job_id = ? AND number > ? ORDER BY number",
+    "put_ear": "INSERT OR REPLACE INTO {p}_ear VALUES (?, ?)",
+    "drop_ear": "DELETE FROM {p}_ear WHERE address = ?",
+    "ears": "SELECT address FROM {p}_ear WHERE until > ?",
+    "forget_ears": "DELETE FROM {p}_ear WHERE until <= ?",
+}
