@@ -79,7 +79,7 @@ def test_one_hears_the_kinds_one_asked_for(app: Windlass, other: Windlass) -> No
 
 def test_changes_by_hand_are_heard(app: Windlass, other: Windlass) -> None:
     """Cancelled and deleted, one or many."""
-    ids = [app.enqueue("x").id for _ in range(4)]
+    ids = [other.enqueue("x").id for _ in range(4)]  # so that the changes are the first that this one has to tell
     with other.listen(JobCancelled, JobDeleted) as events:
         app.cancel(ids[0])
         app.cancel_many(ids=ids[1:3])
