@@ -332,7 +332,7 @@ class Windlass(Client):
 
         In the async lane it is entered on the event loop, so it must not block. What it raises fails the attempt.
         """
-        self.attempt_hooks.append(contextmanager(hook) if inspect.isgeneratorfunction(hook) else hook)
+        self.attempt_hooks.append(_manager(hook))
         return hook
 
     def around_enqueue(self, hook: Hook) -> Hook:
@@ -341,7 +341,7 @@ class Windlass(Client):
         Before its ``yield`` it may change the job, or refuse it: what it raises reaches the caller and nothing is stored.
         After it ``outgoing.job`` is the stored job. An awaited enqueue enters it on the event loop, so it must not block.
         """
-        self.enqueue_hooks.append(contextmanager(hook) if inspect.isgeneratorfunction(hook) else hook)
+        self.enqueue_hooks.append(_manager(hook))
         return hook
 
     def carry(self, variable: ContextVar[Any], name: str | None = None) -> None:
@@ -472,6 +472,13 @@ class Windlass(Client):
     def schedules(self) -> Any:
         """Not built yet."""
         raise NotYetError("schedules are not built yet")
+
+
+def _manager(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook as a function that makes context managers."""
+    if inspect.isasyncgenfunction(hook) or inspect.iscoroutinefunction(hook):
+        raise ConfigurationError(f"a hook is an ordinary context manager or generator function, not the async {hook!r}")
+    return contextmanager(hook) if inspect.isgeneratorfunction(hook) else hook
 
 
 def payload_type(kind: type) -> type:

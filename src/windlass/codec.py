@@ -91,7 +91,9 @@ class Codec:
         except (TypeError, ValueError) as error:
             raise SignatureError(f"task {task!r}: {function!r} has no signature that can be read") from error
         hints = _hints(function)
-        self._returns = hints.pop("return", Any)
+        returns = hints.pop("return", Any)
+        # A handler that says it returns nothing may have a result all the same, from its transaction.
+        self._returns = Any if returns is type(None) else returns
         self._results: msgspec.json.Decoder[Any] | None = None
         self.context_place: int | None = None
         parameters = []

@@ -123,9 +123,12 @@ class Publisher:
 
     def _publish(self, events: list[Event]) -> None:
         if self._stale():
-            # The answer counts from before the question: a look that fails is not repeated at once.
-            self._asked = time.monotonic()
-            self._heard = self._host.driver.exchange(Turn(worker="publisher")).heard
+            # Until the answer is there events are taken; a look that fails is not repeated at once.
+            try:
+                self.told(self._host.driver.exchange(Turn(worker="publisher")).heard)
+            except BaseException:
+                self.told(heard=False)
+                raise
         if self._heard:
             self._host.driver.publish(bulletin.encode(events))
         if self._failing:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.programs import Program
 from windlass import Windlass
+from windlass.drivers.base import Note
+from windlass.drivers.sqlite import SqliteDriver
 
 Run = Callable[..., Any]
 URL = ("--url", "sqlite:///jobs.db")
@@ -194,6 +197,26 @@ def test_watch_ends_with_its_job(windlass: Run, store: Windlass, dead: int) -> N
     claim.ack()
     answer = windlass("watch", *URL, job.id, "--json")
     assert (answer.code, json.loads(answer.out)["status"]) == (0, "completed")
+
+
+@pytest.mark.skipif(not hasattr(SqliteDriver, "note"), reason="SQLite keeps no progress yet")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_watch_shows_progress_and_log_of_its_job(
+    program: Callable[..., Program], store: Windlass, *, as_json: bool
+) -> None:
+    """Live, from another process; the end ends it."""
+    job = store.enqueue("send", {})
+    claim = store.claim()
+    assert claim is not None
+    watch = program("watch", *URL, job.id, "--interval", "100ms", *(["--json"] if as_json else []))
+    store.driver.note([Note(job.id, claim.lease, b'{"done":1,"total":4,"note":"warm"}', ((1.0, "the first line"),))])
+    watch.says('"note":"warm"' if as_json else "1/4 warm")
+    watch.says("the first line")
+    store.driver.note([Note(job.id, claim.lease, None, ((2.0, "the last line"),))])
+    claim.ack(5)
+    assert watch.ends() == 0
+    assert watch.text.count("the last line") == 1
+    assert "completed" in watch.text.splitlines()[-1]
 
 
 def test_migrate_check_changes_nothing(windlass: Run, folder: Path) -> None:

@@ -100,6 +100,7 @@ class Ear:
         with self._lock:
             self._closing.set()
             thread = self._thread if self._pid == os.getpid() else None
+        self._again()
         if thread is not None and thread is not threading.current_thread():
             thread.join(LEAVE)
 

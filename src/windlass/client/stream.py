@@ -44,7 +44,8 @@ class Inbox:
         self.ring()
 
     def again(self) -> None:
-        """Nothing: what was missed is lost."""
+        """What was missed is lost; but whoever waits must see that the application was closed."""
+        self.ring()
 
     def ring(self) -> None:
         """Wake whoever waits."""
