@@ -2,6 +2,7 @@
 
 from windlass.app import Windlass
 from windlass.backoff import Delays, Exponential, Fixed, Linear
+from windlass.chunk import Chunk
 from windlass.claims import Claim
 from windlass.context import Context, current
 from windlass.errors import (
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Attempt",
     "Cancel",
+    "Chunk",
     "Claim",
     "ClosedError",
     "ConfigurationError",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from windlass.backoff import Backoff
     from windlass.bounds import Keep, OnCrash, Until
+    from windlass.chunk import Chunk
     from windlass.context import Context
     from windlass.drivers.base import Transaction
     from windlass.events import Event
@@ -191,6 +192,7 @@ class Windlass(Client):
         deadline: Until | None = None,
         on_crash: OnCrash | None = None,
         keep: Keep | None = None,
+        chunk: Chunk | int | None = None,
         raw: bool = False,
         replace: bool = False,
     ) -> Decorator: ...
@@ -200,7 +202,8 @@ class Windlass(Client):
         Its name is its ``__qualname__`` unless given; ``aliases`` are other names under which its jobs are taken, for
         renames. ``lane`` is where it runs: ``"async"`` (coroutine functions), ``"thread"``, or ``"process"`` (CPU work,
         hard kills). With ``retry_on`` only those exceptions are tried again; those of ``discard_on`` end the job at
-        once. ``expires``, ``deadline``, ``on_crash`` and ``keep`` are as for ``task.using``. ``raw=True`` gives the function the JSON value untouched.
+        once. ``expires``, ``deadline``, ``on_crash`` and ``keep`` are as for ``task.using``. With ``chunk`` (:class:`Chunk`, or a number) the function takes a list: the items of many
+        jobs at once, each enqueued by itself. ``raw=True`` gives the function the JSON value untouched.
 
         Raises:
             DuplicateTaskError: the name is taken; ``replace=True`` takes it over.

@@ -22,6 +22,7 @@ from typing import (
 import msgspec
 
 from windlass.bounds import Bounds, Keep, OnCrash, Until, bounds_of
+from windlass.chunk import Chunk, chunk_of
 from windlass.codec import Codec
 from windlass.context import Context
 from windlass.errors import ConfigurationError, NotYetError, SignatureError
@@ -61,6 +62,7 @@ class TaskOptions(TypedDict, total=False):
     deadline: Until | None
     on_crash: OnCrash | None
     keep: Keep | None
+    chunk: Chunk | int | None
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -273,6 +275,7 @@ class Task(Generic[P, R]):
         deadline: Until | None = None,
         on_crash: OnCrash | None = None,
         keep: Keep | None = None,
+        chunk: Chunk | int | None = None,
         raw: bool = False,
         payload_type: type | None = None,
     ) -> None:
@@ -292,12 +295,15 @@ class Task(Generic[P, R]):
         self.tags = check_tags(tags)
         self.retry_on = _errors("retry_on", retry_on)
         self.discard_on = _errors("discard_on", discard_on)
+        self.chunk = chunk_of(chunk)
         self.bounds = bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
         self.lane = self._choose_lane(lane)
-        self.codec = Codec(function, task=self.name, context=Context, raw=raw, payload_type=payload_type)
+        self.codec = Codec(
+            function, task=self.name, context=Context, raw=raw, payload_type=payload_type, each=self.chunk is not None
+        )
         functools.update_wrapper(self, function)
 
     def _choose_lane(self, lane: LaneName | None) -> LaneName:

@@ -22,6 +22,7 @@ from windlass.lifecycle import Settlement
 from windlass.notes import Direct
 from windlass.task import Task
 from windlass.times import Duration, seconds
+from windlass.worker.chunks import ChunkExecution, members_of
 from windlass.worker.execution import Execution
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from windlass.app import Windlass
     from windlass.job import Job, NewJob
+    from windlass.task import AnyTask
 
 Ignored: TypeAlias = "bool | str | Task[..., Any] | Callable[[NewJob], bool] | Iterable[str | Task[..., Any]]"
 
@@ -91,16 +93,19 @@ class Harness:
             ran += self._run(claims[0])
         raise AssertionError(f"{MOST} jobs ran in one drain(): do they enqueue each other for ever?")
 
-    def _run(self, record: Record) -> bool:
-        """Run one job; False: it came too late to be run."""
+    def _run(self, record: Record) -> int:
+        """Run one job, or a chunk that it is the first of; return how many."""
         task = self._app.find_task(record.task)
         if task is None:
             raise UnknownTaskError(record.task)
-        refused = ending.refusal(record, self.driver.now())
-        if refused is not None:
-            self.driver.exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
-            return False
-        execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
+        records = [one for one in (record, *self._others(task, record.queue)) if not self._too_late(one)]
+        if not records:
+            return 0
+        execution: Execution
+        if task.chunk is not None:
+            execution = ChunkExecution(self._app, task, records, threading.Event(), Direct(self.driver))
+        else:
+            execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
         try:
             run = functools.partial(_run_async, execution) if task.is_async else execution.call
             result = contextvars.copy_context().run(run)
@@ -108,9 +113,24 @@ class Harness:
             execution.raised(error)
         else:
             execution.returned(result)
-        if execution.settlement is not None:
-            self.driver.exchange(Turn(worker="testing", settlements=[execution.settlement]))
-        return True
+        self._settle(*(one.settlement for one in members_of([execution]) if one.settlement is not None))
+        return len(records)
+
+    def _others(self, task: AnyTask, queue: str) -> list[Record]:
+        """Claim what fills a chunk."""
+        if task.chunk is None or task.chunk.most == 1:
+            return []
+        most, names = task.chunk.most - 1, (task.name, *task.aliases)
+        return self.driver.exchange(Turn(worker="testing", limit=most, start=most, tasks=names, queues=(queue,))).claims
+
+    def _too_late(self, record: Record) -> bool:
+        refused = ending.refusal(record, self.driver.now())
+        if refused is not None:
+            self._settle(Settlement(record, refused, self.driver.now()))
+        return refused is not None
+
+    def _settle(self, *settlements: Settlement) -> None:
+        self.driver.exchange(Turn(worker="testing", settlements=settlements))
 
     # ------------------------------------------------------------------ looking
 

@@ -10,8 +10,6 @@ exception is a job on its last crash: it comes unstarted, waits until the proces
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import random
 import threading
@@ -22,14 +20,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from windlass import ending, lifecycle
-from windlass.drivers.base import Filter, Turn
+from windlass.drivers.base import Filter, Take, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
 from windlass.limits import wide_gates
+from windlass.worker.chunks import ChunkExecution, Gatherings, members_of
 from windlass.worker.demand import Demand, demand, remainder, shared_free
 from windlass.worker.execution import NO_ROOM, Cause, Execution
 from windlass.worker.scribe import Scribe
 from windlass.worker.service import LEAVE, Backoff
+from windlass.worker.stopper import Stopper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
     from windlass.queues import Selection
+    from windlass.task import AnyTask
     from windlass.worker.batches import Batches
     from windlass.worker.heart import Heart
     from windlass.worker.lanes import Lane
@@ -45,12 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INSIST = 2.0
-"""Seconds between asking a handler to stop and insisting."""
-AGAIN = 0.02
-"""Seconds until insisting is tried again at a better moment."""
-STUCK = 3.0
-"""Seconds after insisting when a handler that goes on is called stuck."""
 LOOK = 1.0
 """While anything runs the store is asked this often, for cancellations."""
 SHORT = 0.002
@@ -60,9 +55,6 @@ SOON = 1.0
 """Seconds after the first comparison of the leases when they are compared again."""
 HELD = 1_000
 """Leases compared with the store's at once, after an answer was lost."""
-
-WATCHED = 1_000
-"""Deadlines kept beyond those that run, before the ended ones are swept out."""
 
 
 class Pump:
@@ -102,8 +94,6 @@ class Pump:
         self._stepping = threading.Lock()
         self._ended: deque[Execution] = deque()
         self._unsettled: list[Settlement] = []
-        self._watch: list[tuple[float, int, Execution, int]] = []
-        self._order = itertools.count()
         self._signals: deque[tuple[Cause, int | None]] = deque()
         self._accepting = True
         self._asleep = False
@@ -121,7 +111,10 @@ class Pump:
         self._doubt_at = 0.0
         self.turns = 0
         self.turned_at = time.monotonic()
-        self.stuck: dict[int, Execution] = {}
+        self.stopper = Stopper()
+        self._gatherings = Gatherings()
+        self._spare = 0
+        """Jobs that share a slot with another: all of a chunk but one."""
         self.returned: set[int] = set()
         """Jobs that were given back because the worker stopped."""
         self.lost = threading.Event()
@@ -137,7 +130,7 @@ class Pump:
 
     def finished(self, executions: Sequence[Execution]) -> None:
         """Take over executions that have ended."""
-        self._ended.extend(executions)
+        self._ended.extend(members_of(executions))
         if len(self._ended) >= len(self.running):
             self._all_ended.set()
         if self._asleep:
@@ -175,6 +168,8 @@ class Pump:
         """Give back whatever still runs: its handlers have had their time. Call after the interrupt."""
         given = []
         for execution in list(self.running.values()):
+            if execution.chunk is not None:
+                execution.chunk.finished = True
             if execution.abandon():
                 given.append(execution.record.id)
                 self._ended.append(execution)
@@ -188,14 +183,19 @@ class Pump:
         if not self._stepping.acquire(blocking=False):
             return False
         try:
-            return not (self.running or self._ended or self._unsettled or self._alone)
+            return not (self.running or self._ended or self._unsettled or self._alone or self._gatherings)
         finally:
             self._stepping.release()
 
     @property
     def held(self) -> int:
-        """Claims that have not started."""
-        return len(self._alone)
+        """Claims that have not reached their handlers."""
+        return len(self._alone) + len(self._gatherings.records)
+
+    @property
+    def busy(self) -> int:
+        """Slots that are taken."""
+        return len(self.running) - self._spare + len(self._gatherings)
 
     # ------------------------------------------------------------------ the loop
 
@@ -218,7 +218,7 @@ class Pump:
         """Turn once if there is reason to; return the seconds to sleep."""
         try:
             self._interrupt_asked()
-            self._check_deadlines()
+            self.stopper.check()
             self._reconcile()
             if self._reason_to_turn():
                 if self.heart is not None and self.heart.resting:
@@ -227,6 +227,8 @@ class Pump:
                 self._backoff.succeeded()
             elif self._tired():
                 self.heart.rest()  # type: ignore[union-attr]
+            if self._gatherings:
+                self._fill_chunks()
         except Exception as error:  # noqa: BLE001 - the pump outlives its errors; Backoff logs them
             return self._backoff.failed(error)
         return self._pause()
@@ -264,8 +266,9 @@ class Pump:
         pause = self._looked + every - now
         if self._due is not None and self._free() > 0:
             pause = min(pause, self._due - self._driver.now())
-        if self._watch:
-            pause = min(pause, self._watch[0][0] - now)
+        for at in (self.stopper.next_at, self._gatherings.next_at()):
+            if at is not None:
+                pause = min(pause, at - now)
         if self.heart is not None and not self.heart.resting:
             pause = min(pause, max(0.1, self._worked + self._app.settings.lost_after - now))
         return max(0.0005, pause)
@@ -278,7 +281,7 @@ class Pump:
         """Slots for new claims."""
         if not self._accepting or self._alone or self._lonely is not None:
             return 0
-        return self._concurrency - len(self.running)
+        return self._concurrency - self.busy
 
     # ------------------------------------------------------------------ a turn
 
@@ -292,6 +295,7 @@ class Pump:
                 Settlement(record, lifecycle.release(record), self._driver.now()) for record in self._alone
             ]
             self._alone.clear()
+            self._give_back(self._gatherings.clear())
         wanted = Demand(0) if starting else self._demand()
         try:
             turned = self._exchange(wanted, settlements=self._unsettled, starting=starting)
@@ -319,7 +323,12 @@ class Pump:
             self._ask_rest(wanted)
 
     def _exchange(
-        self, wanted: Demand, *, settlements: Sequence[Settlement] = (), starting: Sequence[Record] = ()
+        self,
+        wanted: Demand,
+        *,
+        settlements: Sequence[Settlement] = (),
+        starting: Sequence[Record] = (),
+        tasks: tuple[str, ...] | None = None,
     ) -> Turned:
         turn = Turn(
             worker=self.worker,
@@ -330,7 +339,7 @@ class Pump:
             cautious=self._cautious,
             queues=self._selection.names,
             takes=wanted.takes,
-            tasks=self._task_names(),
+            tasks=self._task_names() if tasks is None else tasks,
         )
         try:
             return self._driver.exchange(turn)
@@ -344,18 +353,23 @@ class Pump:
         return demand(self._selection, self._by_queue(), self._concurrency, random.shuffle)
 
     def _by_queue(self) -> Mapping[str, int]:
-        return Counter(execution.record.queue for execution in self.running.values())
+        """Slots that are taken, by queue."""
+        slots = {id(execution.chunk or execution): execution.record.queue for execution in self.running.values()}
+        return Counter([*slots.values(), *self._gatherings.queues()])
 
     def _ask_rest(self, wanted: Demand) -> None:
         """Ask the later queues of an order for what the first has left."""
         if self._free():
             rest = remainder(wanted.rest, shared_free(self._selection, self._by_queue(), self._concurrency))
             if rest.limit:
-                turned = self._exchange(rest)
-                self._due = min((due for due in (self._due, turned.due) if due is not None), default=None)
-                self._start(turned.claims)
-                for signal in turned.signals:
-                    self._signalled(signal)
+                self._take_over(self._exchange(rest))
+
+    def _give_back(self, records: Iterable[Record]) -> None:
+        """Give back claims that no handler has seen, as if they had not been."""
+        for record in records:
+            attempt = record.attempt - (record.started_at is not None)
+            unstarted = msgspec.structs.replace(record, started_at=None, attempt=attempt)
+            self._unsettled.append(Settlement(unstarted, lifecycle.release(unstarted), self._driver.now()))
 
     def _reconcile(self) -> None:
         """Make up for answers that got lost with the connection: claims that nobody else would give back, and signals.
@@ -365,21 +379,23 @@ class Pump:
         if not self._doubts or self._doubt_at > time.monotonic():
             return
         held = {r.lease: r for r in self._driver.find(_held_by(self.worker), limit=HELD) if r.status is Status.RUNNING}
-        known = {record.lease for record in self._alone} | {s.record.lease for s in self._unsettled} | set(self.running)
+        known = (
+            {record.lease for record in (*self._alone, *self._gatherings.records)}
+            | {s.record.lease for s in self._unsettled}
+            | set(self.running)
+        )
         for record in held.values():
             if record.lease not in known:
-                attempt = record.attempt - (record.started_at is not None)
-                unstarted = msgspec.structs.replace(record, started_at=None, attempt=attempt)
-                self._unsettled.append(Settlement(unstarted, lifecycle.release(unstarted), self._driver.now()))
+                self._give_back([record])
         if len(held) == HELD:  # and perhaps more
             return
         self._doubts -= 1
         self._doubt_at = time.monotonic() + (SOON if self._doubts > 1 else self._app.settings.lost_after)
         for lease, execution in self.running.items():
             if lease not in held and not execution.context.ended:
-                self._interrupt(execution, Cause.LOST)
+                self.stopper.interrupt(execution, Cause.LOST)
             elif lease in held and held[lease].cancel:
-                self._interrupt(execution, Cause.CANCEL)
+                self.stopper.interrupt(execution, Cause.CANCEL)
 
     def _take_ended(self) -> dict[int, Execution]:
         ended: dict[int, Execution] = {}
@@ -390,9 +406,12 @@ class Pump:
             if self.running.get(record.lease) is not execution:  # abandoned, and its handler has ended only now
                 continue
             del self.running[record.lease]
+            if execution.chunk is not None:
+                execution.chunk.left -= 1
+                self._spare -= execution.chunk.left > 0
             if self._lonely is execution:
                 self._lonely = None
-            self.stuck.pop(record.id, None)
+            self.stopper.stuck.pop(record.id, None)
             if execution.settlement is not None:
                 self._unsettled.append(execution.settlement)
                 if execution.cause is Cause.STOP and execution.settlement.transition.outcome is Outcome.RELEASED:
@@ -405,14 +424,16 @@ class Pump:
 
     def _next_alone(self) -> list[Record]:
         """Return the job on its last crash, once the process is empty."""
-        if self._alone and not self.running and self._accepting:
+        if self._alone and not self.running and not self._gatherings and self._accepting:
             return [self._alone.popleft()]
         return []
 
     def _start_alone(self, starting: Iterable[Record], refused: set[tuple[int, int]], turned: Turned) -> None:
         for record in starting:
             if (record.id, record.lease) not in refused:
-                self._launch([msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)])
+                self._launch(
+                    [msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)], alone=True
+                )
                 self._lonely = self.running.get(record.lease)
 
     def _start(self, claims: Sequence[Record]) -> None:
@@ -425,7 +446,7 @@ class Pump:
         if ready:
             self._launch(ready)
 
-    def _launch(self, records: Sequence[Record]) -> None:
+    def _launch(self, records: Sequence[Record], *, alone: bool = False) -> None:
         by_lane: dict[str, list[Execution]] = {}
         for record in records:
             task = self._app.find_task(record.task)
@@ -434,21 +455,55 @@ class Pump:
                 continue
             if record.terms is not None and self._too_late(record):
                 continue
-            execution = Execution(self._app, task, record, self._stopping, self.scribe)
-            self.running[record.lease] = execution
-            if execution.deadline is not None:
-                self._push(execution.deadline, execution, 0)
+            if task.chunk is not None and not alone:
+                full = self._gatherings.add(task, record)
+                if full is not None:
+                    by_lane.setdefault(task.lane, []).append(self._chunk(task, full.records))
+                continue
+            if task.chunk is not None:
+                execution: Execution = self._chunk(task, [record])
+            else:
+                execution = self.running[record.lease] = Execution(self._app, task, record, self._stopping, self.scribe)
+                self.stopper.limit(execution, len(self.running))
             by_lane.setdefault(task.lane, []).append(execution)
-        self._all_ended.clear()
         for lane, executions in by_lane.items():
-            self._teller.started(executions)
-            try:
-                self.lanes[lane].start(executions)
-            except Exception:  # no thread, memory or file descriptor left: the jobs are not to blame
-                log.exception("the %s lane cannot start; its jobs are given back", lane)
-                for execution in executions:
-                    execution.give_back(NO_ROOM)
-                self.finished(executions)
+            self._enter(lane, executions)
+
+    def _chunk(self, task: AnyTask, records: Sequence[Record]) -> ChunkExecution:
+        chunk = ChunkExecution(self._app, task, records, self._stopping, self.scribe)
+        self.running.update((member.record.lease, member) for member in chunk.members)
+        self._spare += len(chunk.members) - 1
+        self.stopper.limit(chunk, len(self.running))
+        return chunk
+
+    def _enter(self, lane: str, executions: Sequence[Execution]) -> None:
+        self._all_ended.clear()
+        self._teller.started(members_of(executions))
+        try:
+            self.lanes[lane].start(executions)
+        except Exception:  # no thread, memory or file descriptor left: the jobs are not to blame
+            log.exception("the %s lane cannot start; its jobs are given back", lane)
+            for execution in executions:
+                execution.give_back(NO_ROOM)
+            self.finished(executions)
+
+    def _fill_chunks(self) -> None:
+        """Ask for more jobs of the chunks that wait for them, and start those that have waited long enough."""
+        for gathering in self._gatherings.asking():
+            missing = gathering.missing
+            take = Take((gathering.queue,), missing)
+            turned = self._exchange(Demand(missing, (take,)), tasks=(gathering.task.name, *gathering.task.aliases))
+            gathering.asked()
+            self._take_over(turned)
+        for gathering in self._gatherings.complete():
+            self._enter(gathering.task.lane, [self._chunk(gathering.task, gathering.records)])
+
+    def _take_over(self, turned: Turned) -> None:
+        """Start what a further exchange of a turn has brought."""
+        self._due = min((due for due in (self._due, turned.due) if due is not None), default=None)
+        self._start(turned.claims)
+        for signal in turned.signals:
+            self._signalled(signal)
 
     def _too_late(self, record: Record) -> bool:
         now = self._driver.now()
@@ -476,51 +531,23 @@ class Pump:
     def _signalled(self, signal: Signal) -> None:
         execution = self.running.get(signal.lease)
         if execution is not None:
-            self._interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)
-        elif not signal.cancel:
+            self.stopper.interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)
+            return
+        if not signal.cancel:
             self._alone = deque(record for record in self._alone if record.lease != signal.lease)
+        gathered = self._gatherings.remove(signal.lease)
+        if gathered is not None and signal.cancel:
+            self._unsettled.append(Settlement(gathered, lifecycle.cancelled(gathered), self._driver.now()))
 
     def _interrupt_asked(self) -> None:
         while self._signals:
             cause, lease = self._signals.popleft()
             for execution in list(self.running.values()):
                 if lease is None or (execution.record.lease == lease and not execution.context.ended):
-                    self._interrupt(execution, cause)
+                    self.stopper.interrupt(execution, cause)
             if cause is Cause.LOST and lease is None:
                 self._alone.clear()
-
-    def _interrupt(self, execution: Execution, cause: Cause) -> None:
-        if execution.finished or execution.cause is not None:
-            return
-        execution.cause = cause
-        self.lanes[execution.task.lane].interrupt(execution)
-        self._push(time.monotonic() + INSIST, execution, 1)
-
-    def _check_deadlines(self) -> None:
-        now = time.monotonic()
-        while self._watch and self._watch[0][0] <= now:
-            _, _, execution, stage = heapq.heappop(self._watch)
-            if execution.finished:
-                continue
-            if stage == 0:
-                self._interrupt(execution, Cause.TIMEOUT)
-            elif stage == 1:
-                if self.lanes[execution.task.lane].force(execution):
-                    self._push(now + STUCK, execution, 2)
-                else:
-                    self._push(now + AGAIN, execution, 1)
-            else:
-                self.stuck[execution.record.id] = execution
-                log.error(
-                    "job %d %s does not stop although %s; it keeps its lease and slot until it ends",
-                    execution.record.id, execution.record.task, execution.cause.value if execution.cause else "asked",
-                )  # fmt: skip
-
-    def _push(self, when: float, execution: Execution, stage: int) -> None:
-        if len(self._watch) > WATCHED + 2 * len(self.running):  # most are of jobs that ended long before their deadline
-            self._watch = [entry for entry in self._watch if not entry[2].finished]
-            heapq.heapify(self._watch)
-        heapq.heappush(self._watch, (when, next(self._order), execution, stage))
+                self._gatherings.clear()
 
 
 def _held_by(worker: str) -> Filter:
