@@ -14,34 +14,32 @@ import logging
 import random
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from windlass import ending, lifecycle
 from windlass.drivers.base import Filter, Take, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
 from windlass.limits import wide_gates
-from windlass.worker.chunks import ChunkExecution, Gatherings, members_of
+from windlass.worker.chunks import members_of
 from windlass.worker.demand import Demand, demand, remainder, shared_free
-from windlass.worker.execution import NO_ROOM, Cause, Execution
+from windlass.worker.execution import Cause
+from windlass.worker.roster import Roster
 from windlass.worker.scribe import Scribe
 from windlass.worker.service import LEAVE, Backoff
 from windlass.worker.stopper import Stopper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from windlass.app import Windlass
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
+    from windlass.lifecycle import Transition
     from windlass.queues import Selection
-    from windlass.task import AnyTask
     from windlass.worker.batches import Batches
+    from windlass.worker.execution import Execution
     from windlass.worker.heart import Heart
-    from windlass.worker.lanes import Lane
     from windlass.worker.teller import Teller
 
 log = logging.getLogger(__name__)
@@ -77,9 +75,7 @@ class Pump:
         self._bell = bell
         self._concurrency = concurrency
         self._selection = selection
-        self._stopping = stopping
         self._teller = teller
-        self.lanes: Mapping[str, Lane] = {}
         self.batches: Batches | None = None
         self.heard = False
         """Whether somebody listened to what is published, at the last turn."""
@@ -87,10 +83,6 @@ class Pump:
         self.heart: Heart | None = None
         """In quiet mode the heart rests when there has been nothing to do for a while."""
         self._worked = time.monotonic()
-        self.running: dict[int, Execution] = {}
-        """What runs, by lease: a job that was lost and came back may run here twice, the first time in vain."""
-        self._alone: deque[Record] = deque()
-        self._lonely: Execution | None = None
         self._stepping = threading.Lock()
         self._ended: deque[Execution] = deque()
         self._unsettled: list[Settlement] = []
@@ -112,9 +104,16 @@ class Pump:
         self.turns = 0
         self.turned_at = time.monotonic()
         self.stopper = Stopper()
-        self._gatherings = Gatherings()
-        self._spare = 0
-        """Jobs that share a slot with another: all of a chunk but one."""
+        self.roster = Roster(
+            app,
+            stopping=stopping,
+            stopper=self.stopper,
+            scribe=self.scribe,
+            teller=teller,
+            settle=self._settle,
+            finished=self.finished,
+        )
+        self.running = self.roster.running
         self.returned: set[int] = set()
         """Jobs that were given back because the worker stopped."""
         self.lost = threading.Event()
@@ -183,19 +182,9 @@ class Pump:
         if not self._stepping.acquire(blocking=False):
             return False
         try:
-            return not (self.running or self._ended or self._unsettled or self._alone or self._gatherings)
+            return not (self.running or self._ended or self._unsettled or self.roster.held)
         finally:
             self._stepping.release()
-
-    @property
-    def held(self) -> int:
-        """Claims that have not reached their handlers."""
-        return len(self._alone) + len(self._gatherings.records)
-
-    @property
-    def busy(self) -> int:
-        """Slots that are taken."""
-        return len(self.running) - self._spare + len(self._gatherings)
 
     # ------------------------------------------------------------------ the loop
 
@@ -227,7 +216,7 @@ class Pump:
                 self._backoff.succeeded()
             elif self._tired():
                 self.heart.rest()  # type: ignore[union-attr]
-            if self._gatherings:
+            if self.roster.gatherings:
                 self._fill_chunks()
         except Exception as error:  # noqa: BLE001 - the pump outlives its errors; Backoff logs them
             return self._backoff.failed(error)
@@ -235,7 +224,7 @@ class Pump:
 
     def _tired(self) -> bool:
         """Whether this worker may stop writing: quiet, idle for a while, and sure to be woken."""
-        if self.heart is None or self.heart.resting or self.running or self._bell.patience is None:
+        if self.heart is None or self.heart.resting or self.roster.busy or self._bell.patience is None:
             return False
         return time.monotonic() - self._worked >= self._app.settings.lost_after
 
@@ -249,10 +238,10 @@ class Pump:
     def _reason_to_turn(self) -> bool:
         if self._ended or self._unsettled or self._rung:
             return True
-        if not self._accepting and self._alone:
+        if not self._accepting and self.roster.held:
             return True
         now = time.monotonic()
-        every = LOOK if self.running else self._poll()
+        every = LOOK if self.roster.busy else self._poll()
         if now - self._looked >= every:
             return True
         return self._due is not None and self._driver.now() >= self._due
@@ -262,11 +251,11 @@ class Pump:
             return 0.0
         now = time.monotonic()
         every = self._poll() if self._free() > 0 else LOOK
-        every = min(every, LOOK) if self.running else every
+        every = min(every, LOOK) if self.roster.busy else every
         pause = self._looked + every - now
         if self._due is not None and self._free() > 0:
             pause = min(pause, self._due - self._driver.now())
-        for at in (self.stopper.next_at, self._gatherings.next_at()):
+        for at in (self.stopper.next_at, self.roster.gatherings.next_at()):
             if at is not None:
                 pause = min(pause, at - now)
         if self.heart is not None and not self.heart.resting:
@@ -279,9 +268,9 @@ class Pump:
 
     def _free(self) -> int:
         """Slots for new claims."""
-        if not self._accepting or self._alone or self._lonely is not None:
+        if not self._accepting or self.roster.closed:
             return 0
-        return self._concurrency - self.busy
+        return self._concurrency - self.roster.busy
 
     # ------------------------------------------------------------------ a turn
 
@@ -289,18 +278,14 @@ class Pump:
         self._rung = False
         ended = self._take_ended()
         self.scribe.flush([settlement.record.lease for settlement in self._unsettled])
-        starting = self._next_alone()
         if not self._accepting:
-            self._unsettled += [
-                Settlement(record, lifecycle.release(record), self._driver.now()) for record in self._alone
-            ]
-            self._alone.clear()
-            self._give_back(self._gatherings.clear())
+            self.roster.give_back_held()
+        starting = self.roster.next_alone()
         wanted = Demand(0) if starting else self._demand()
         try:
             turned = self._exchange(wanted, settlements=self._unsettled, starting=starting)
         except BaseException:
-            self._alone.extendleft(starting)
+            self.roster.put_back(starting)
             raise
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
@@ -310,8 +295,11 @@ class Pump:
         refused = set(turned.refused)
         if not turned.known:
             self.lost.set()
-        self._start_alone(starting, refused, turned)
-        self._start(turned.claims)
+        self._all_ended.clear()
+        for record in starting:
+            if (record.id, record.lease) not in refused:
+                self.roster.start_alone(record, turned.now)
+        self.roster.take_in(turned.claims)
         if self.running or settled:
             self._worked = time.monotonic()
         self._teller.settled(settled, ended, refused)
@@ -350,26 +338,18 @@ class Pump:
     def _demand(self) -> Demand:
         if self._selection.plain or not self._free():
             return Demand(self._free())
-        return demand(self._selection, self._by_queue(), self._concurrency, random.shuffle)
-
-    def _by_queue(self) -> Mapping[str, int]:
-        """Slots that are taken, by queue."""
-        slots = {id(execution.chunk or execution): execution.record.queue for execution in self.running.values()}
-        return Counter([*slots.values(), *self._gatherings.queues()])
+        return demand(self._selection, self.roster.by_queue(), self._concurrency, random.shuffle)
 
     def _ask_rest(self, wanted: Demand) -> None:
         """Ask the later queues of an order for what the first has left."""
         if self._free():
-            rest = remainder(wanted.rest, shared_free(self._selection, self._by_queue(), self._concurrency))
+            rest = remainder(wanted.rest, shared_free(self._selection, self.roster.by_queue(), self._concurrency))
             if rest.limit:
                 self._take_over(self._exchange(rest))
 
-    def _give_back(self, records: Iterable[Record]) -> None:
-        """Give back claims that no handler has seen, as if they had not been."""
-        for record in records:
-            attempt = record.attempt - (record.started_at is not None)
-            unstarted = msgspec.structs.replace(record, started_at=None, attempt=attempt)
-            self._unsettled.append(Settlement(unstarted, lifecycle.release(unstarted), self._driver.now()))
+    def _settle(self, record: Record, transition: Transition) -> None:
+        """Have the end of a lease written with the next turn."""
+        self._unsettled.append(Settlement(record, transition, self._driver.now()))
 
     def _reconcile(self) -> None:
         """Make up for answers that got lost with the connection: claims that nobody else would give back, and signals.
@@ -380,13 +360,13 @@ class Pump:
             return
         held = {r.lease: r for r in self._driver.find(_held_by(self.worker), limit=HELD) if r.status is Status.RUNNING}
         known = (
-            {record.lease for record in (*self._alone, *self._gatherings.records)}
+            {record.lease for record in self.roster.held}
             | {s.record.lease for s in self._unsettled}
             | set(self.running)
         )
         for record in held.values():
             if record.lease not in known:
-                self._give_back([record])
+                self.roster.give_back(record)
         if len(held) == HELD:  # and perhaps more
             return
         self._doubts -= 1
@@ -403,15 +383,8 @@ class Pump:
         while self._ended:
             execution = self._ended.popleft()
             record = execution.record
-            if self.running.get(record.lease) is not execution:  # abandoned, and its handler has ended only now
+            if not self.roster.remove(execution):
                 continue
-            del self.running[record.lease]
-            if execution.chunk is not None:
-                execution.chunk.left -= 1
-                self._spare -= execution.chunk.left > 0
-            if self._lonely is execution:
-                self._lonely = None
-            self.stopper.stuck.pop(record.id, None)
             if execution.settlement is not None:
                 self._unsettled.append(execution.settlement)
                 if execution.cause is Cause.STOP and execution.settlement.transition.outcome is Outcome.RELEASED:
@@ -422,95 +395,22 @@ class Pump:
             self._pace += (now - execution.started - self._pace) * 0.05
         return ended
 
-    def _next_alone(self) -> list[Record]:
-        """Return the job on its last crash, once the process is empty."""
-        if self._alone and not self.running and not self._gatherings and self._accepting:
-            return [self._alone.popleft()]
-        return []
-
-    def _start_alone(self, starting: Iterable[Record], refused: set[tuple[int, int]], turned: Turned) -> None:
-        for record in starting:
-            if (record.id, record.lease) not in refused:
-                self._launch(
-                    [msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)], alone=True
-                )
-                self._lonely = self.running.get(record.lease)
-
-    def _start(self, claims: Sequence[Record]) -> None:
-        ready = []
-        for record in claims:
-            if record.started_at is None:
-                self._alone.append(record)
-            else:
-                ready.append(record)
-        if ready:
-            self._launch(ready)
-
-    def _launch(self, records: Sequence[Record], *, alone: bool = False) -> None:
-        by_lane: dict[str, list[Execution]] = {}
-        for record in records:
-            task = self._app.find_task(record.task)
-            if task is None:  # unregistered since the names were sent
-                self._unsettled.append(Settlement(record, lifecycle.release(record), self._driver.now()))
-                continue
-            if record.terms is not None and self._too_late(record):
-                continue
-            if task.chunk is not None and not alone:
-                full = self._gatherings.add(task, record)
-                if full is not None:
-                    by_lane.setdefault(task.lane, []).append(self._chunk(task, full.records))
-                continue
-            if task.chunk is not None:
-                execution: Execution = self._chunk(task, [record])
-            else:
-                execution = self.running[record.lease] = Execution(self._app, task, record, self._stopping, self.scribe)
-                self.stopper.limit(execution, len(self.running))
-            by_lane.setdefault(task.lane, []).append(execution)
-        for lane, executions in by_lane.items():
-            self._enter(lane, executions)
-
-    def _chunk(self, task: AnyTask, records: Sequence[Record]) -> ChunkExecution:
-        chunk = ChunkExecution(self._app, task, records, self._stopping, self.scribe)
-        self.running.update((member.record.lease, member) for member in chunk.members)
-        self._spare += len(chunk.members) - 1
-        self.stopper.limit(chunk, len(self.running))
-        return chunk
-
-    def _enter(self, lane: str, executions: Sequence[Execution]) -> None:
-        self._all_ended.clear()
-        self._teller.started(members_of(executions))
-        try:
-            self.lanes[lane].start(executions)
-        except Exception:  # no thread, memory or file descriptor left: the jobs are not to blame
-            log.exception("the %s lane cannot start; its jobs are given back", lane)
-            for execution in executions:
-                execution.give_back(NO_ROOM)
-            self.finished(executions)
-
     def _fill_chunks(self) -> None:
         """Ask for more jobs of the chunks that wait for them, and start those that have waited long enough."""
-        for gathering in self._gatherings.asking():
+        for gathering in self.roster.gatherings.asking():
             missing = gathering.missing
             take = Take((gathering.queue,), missing)
             turned = self._exchange(Demand(missing, (take,)), tasks=(gathering.task.name, *gathering.task.aliases))
             gathering.asked()
             self._take_over(turned)
-        for gathering in self._gatherings.complete():
-            self._enter(gathering.task.lane, [self._chunk(gathering.task, gathering.records)])
+        self.roster.start_complete()
 
     def _take_over(self, turned: Turned) -> None:
         """Start what a further exchange of a turn has brought."""
         self._due = min((due for due in (self._due, turned.due) if due is not None), default=None)
-        self._start(turned.claims)
+        self.roster.take_in(turned.claims)
         for signal in turned.signals:
             self._signalled(signal)
-
-    def _too_late(self, record: Record) -> bool:
-        now = self._driver.now()
-        refused = ending.refusal(record, now)
-        if refused is not None:
-            self._unsettled.append(Settlement(record, refused, now))
-        return refused is not None
 
     def _task_names(self) -> tuple[str, ...]:
         version = self._app.registry_version
@@ -532,12 +432,8 @@ class Pump:
         execution = self.running.get(signal.lease)
         if execution is not None:
             self.stopper.interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)
-            return
-        if not signal.cancel:
-            self._alone = deque(record for record in self._alone if record.lease != signal.lease)
-        gathered = self._gatherings.remove(signal.lease)
-        if gathered is not None and signal.cancel:
-            self._unsettled.append(Settlement(gathered, lifecycle.cancelled(gathered), self._driver.now()))
+        else:
+            self.roster.signalled(signal.lease, cancel=signal.cancel)
 
     def _interrupt_asked(self) -> None:
         while self._signals:
@@ -546,8 +442,7 @@ class Pump:
                 if lease is None or (execution.record.lease == lease and not execution.context.ended):
                     self.stopper.interrupt(execution, cause)
             if cause is Cause.LOST and lease is None:
-                self._alone.clear()
-                self._gatherings.clear()
+                self.roster.drop_held()
 
 
 def _held_by(worker: str) -> Filter:

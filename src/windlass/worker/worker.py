@@ -301,7 +301,8 @@ class _Parts:
         )
         self.pump.batches = self.batches
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
-        self.pump.lanes = self.pump.stopper.lanes = Lanes(self.pump.finished, concurrency)
+        self._lanes = Lanes(self.pump.finished, concurrency)
+        self.pump.roster.lanes = self.pump.stopper.lanes = self._lanes
 
     def start(self) -> None:
         """Start: known to the store first, then claiming."""
@@ -344,7 +345,7 @@ class _Parts:
 
     def close(self) -> None:
         """Let go of lanes and bell."""
-        self.pump.lanes.close()  # type: ignore[attr-defined]
+        self._lanes.close()
         self._bell.close()
         self.state = "stopped"
 
@@ -366,9 +367,9 @@ class _Parts:
         return Snapshot(
             worker=self.pump.worker,
             state=self.state,
-            running=self.pump.busy,
+            running=self.pump.roster.busy,
             concurrency=self._concurrency,
-            prefetched=self.pump.held,
+            prefetched=len(self.pump.roster.held),
             processed=self.teller.processed,
             failed=self.teller.failed,
             refused=self.teller.refused,
@@ -386,7 +387,7 @@ class _Parts:
             id=self.pump.worker,
             status=self.state if self.state != "stopped" else "stopping",
             tasks=self._app.task_names(),
-            running=self.pump.busy,
+            running=self.pump.roster.busy,
             processed=self.teller.processed,
             refused=self.teller.refused,
             note=f"stuck jobs that do not stop: {stuck[:10]}" if stuck else "",
