@@ -28,7 +28,18 @@ from windlass.errors import (
 )
 from windlass.notes import Aside
 from windlass.settings import resolve
-from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, Task, TaskOptions, options
+from windlass.task import (
+    AnyTask,
+    ChunkDecorator,
+    ChunkTask,
+    Decorator,
+    Draft,
+    EnqueueOptions,
+    LaneName,
+    Task,
+    TaskOptions,
+    options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -192,10 +203,19 @@ class Windlass(Client):
         deadline: Until | None = None,
         on_crash: OnCrash | None = None,
         keep: Keep | None = None,
-        chunk: Chunk | int | None = None,
         raw: bool = False,
         replace: bool = False,
     ) -> Decorator: ...
+    @overload
+    def task(
+        self,
+        *,
+        chunk: Chunk | int,
+        name: str | None = None,
+        raw: bool = False,
+        replace: bool = False,
+        **given: Unpack[TaskOptions],
+    ) -> ChunkDecorator: ...
     def task(self, function: Any = None, /, **given: Any) -> Any:  # type: ignore[misc]  # mypy: ParamSpec overloads
         """Register a function as a task: ``@app.task`` or ``@app.task(queue="mail", max_attempts=5)``.
 
@@ -212,7 +232,8 @@ class Windlass(Client):
         """
 
         def decorate(target: Callable[..., Any]) -> AnyTask:
-            return self._add(Task(target, host=self, **given), replace=replace)
+            kind: type[AnyTask] = Task if given.get("chunk") is None else ChunkTask
+            return self._add(kind(target, host=self, **given), replace=replace)
 
         replace = given.pop("replace", False)
         return decorate if function is None else decorate(function)
@@ -222,13 +243,14 @@ class Windlass(Client):
         name: str,
         function: Callable[..., Any],
         *,
+        chunk: Chunk | int | None = None,
         raw: bool = False,
         replace: bool = False,
         **given: Unpack[TaskOptions],
     ) -> AnyTask:
         """Register a function as a task without the decorator; takes the options of :meth:`task`."""
         target = function.function if isinstance(function, Task) else function
-        return self._add(Task(target, host=self, name=name, raw=raw, **given), replace=replace)
+        return self._add(Task(target, host=self, name=name, chunk=chunk, raw=raw, **given), replace=replace)
 
     def unregister(self, name: str) -> None:
         """Forget a task; its waiting jobs stay pending for workers that know it.
@@ -245,17 +267,25 @@ class Windlass(Client):
             self.registry_version += 1
 
     def handler(
-        self, kind: type, *, name: str | None = None, replace: bool = False, **given: Unpack[TaskOptions]
+        self,
+        kind: type,
+        *,
+        name: str | None = None,
+        chunk: Chunk | int | None = None,
+        replace: bool = False,
+        **given: Unpack[TaskOptions],
     ) -> Callable[[Hook], Hook]:
         """Register the handler of a payload type: ``@app.handler(SendWelcomeEmail)``.
 
         The type is a dataclass, ``msgspec.Struct`` or pydantic model; its class name is the task's name, its fields are
-        the payload. The function takes one value of it (and a Context, if it likes).
+        the payload. The function takes one value of it (and a Context, if it likes), or with ``chunk`` a list of them.
         """
         payload_type(kind)
 
         def decorate(function: Hook) -> Hook:
-            task: AnyTask = Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given)
+            task: AnyTask = Task(
+                function, host=self, name=name or kind.__name__, chunk=chunk, payload_type=kind, **given
+            )
             self._add(task, replace=replace)
             self._handlers[kind] = task.name
             return function

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 LaneName: TypeAlias = Literal["async", "thread", "process"]
 LANES: tuple[LaneName, ...] = ("async", "thread", "process")
@@ -62,7 +63,6 @@ class TaskOptions(TypedDict, total=False):
     deadline: Until | None
     on_crash: OnCrash | None
     keep: Keep | None
-    chunk: Chunk | int | None
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -406,6 +406,14 @@ class Task(Generic[P, R]):
         return Using(self, given, connection)
 
 
+class ChunkTask(Task[[T], R]):
+    """A task whose jobs each carry one item, and whose function takes a list of them."""
+
+    def __call__(self, items: list[T], /) -> R:  # type: ignore[override]
+        """Run it here and now."""
+        return super().__call__(items)  # type: ignore[arg-type]
+
+
 _NOTHING = Options()
 
 
@@ -438,6 +446,15 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class ChunkDecorator(Protocol):
+    """``@app.task(chunk=...)``: of a function of a list it makes a task of one item."""
+
+    @overload
+    def __call__(self, function: Callable[[Context, list[T]], R], /) -> ChunkTask[T, R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], R], /) -> ChunkTask[T, R]: ...
 
 
 AnyTask: TypeAlias = "Task[..., Any]"

@@ -82,12 +82,27 @@ def test_each_job_carries_one_item(app: Windlass) -> None:
     def store(rows: list[Row]) -> int:
         return len(rows)
 
-    job = store.enqueue(Row("a"))  # type: ignore[arg-type]
+    job = store.enqueue(Row("a"))
     assert job.payload == {"rows": {"name": "a", "number": 0}}
     assert app.enqueue("store", {"rows": {"name": "b"}}).payload == {"rows": {"name": "b"}}
     with pytest.raises(PayloadError):
         app.enqueue("store", {"rows": [{"name": "b"}]})
     assert store([Row("a"), Row("b")]) == 2
+
+
+def test_a_typed_handler_takes_chunks_too(app: Windlass) -> None:
+    """The payload type is what each job carries."""
+    seen: list[list[Row]] = []
+
+    @app.handler(Row, chunk=10)
+    def store(rows: list[Row]) -> None:
+        seen.append(rows)
+
+    with testing(app) as t:
+        app.dispatch(Row("a"))
+        app.dispatch(Row("b", 2))
+        assert t.drain() == 2
+    assert seen == [[Row("a"), Row("b", 2)]]
 
 
 # ---------------------------------------------------------------------------------------- the call
@@ -212,7 +227,7 @@ def test_a_chunk_is_of_one_queue(app: Windlass) -> None:
     def note(items: list[int]) -> None:
         calls.append(items)
 
-    jobs = [note.using(queue=queue).enqueue(number) for number, queue in enumerate("abab")]  # type: ignore[arg-type]
+    jobs = [note.using(queue=queue).enqueue(number) for number, queue in enumerate("abab")]
     with app.worker(concurrency=1):
         for job in jobs:
             ended(job)
@@ -261,7 +276,7 @@ def test_all_fail_with_the_call(app: Windlass) -> None:
         raise ValueError("no")
 
     jobs = put(app, "fail", 1, 2)
-    jobs.append(fail.using(max_attempts=1).enqueue(3))  # type: ignore[arg-type]
+    jobs.append(fail.using(max_attempts=1).enqueue(3))
     with app.worker(concurrency=1):
         for job in jobs:
             ended(job)
@@ -311,7 +326,7 @@ def test_a_payload_that_does_not_fit_fails_alone(app: Windlass) -> None:
         return items
 
     def text(number: int) -> Job:
-        draft = note.job(number)  # type: ignore[arg-type]
+        draft = note.job(number)
         job = app.new_job(draft)
         return app.wrap(app.driver.insert([msgspec.structs.replace(job, payload=b'{"items":"text"}')])[0])
 
