@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.waiting import until
-from windlass import Context, Delays, Discard, Exponential, Fixed, Linear, Retry, Snooze, Windlass
+from windlass import Context, Delays, Discard, Exponential, Fixed, Linear, Retry, Snooze, Unique, Windlass
 from windlass.errors import (
     ConfigurationError,
     ConnectionLostError,
@@ -243,8 +243,8 @@ async def _coroutine() -> None: ...
         (_work, {"retry_on": "OSError"}, ConfigurationError, "retry_on"),
         (_work, {"discard_on": (OSError, 5)}, ConfigurationError, "discard_on"),
         (_work, {"backoff": -5}, ConfigurationError, "delay"),
-        (_work, {"unique": True}, NotYetError, "unique"),
-        (_work, {"limit": 3}, NotYetError, "limit"),
+        (_work, {"unique": "yes"}, ConfigurationError, "unique"),
+        (_work, {"limit": 0}, ConfigurationError, "limit"),
         (_work, {"retries": 3}, TypeError, "retries"),
     ],
 )
@@ -362,8 +362,10 @@ def test_a_payload_that_does_not_fit_a_known_task_is_refused(app: Windlass, payl
         ({"meta": "text"}, ConfigurationError, "meta"),
         ({"meta": 5}, ConfigurationError, "meta"),
         ({"meta": {"x": object()}}, PayloadError, "meta"),
-        ({"unique": True}, NotYetError, "unique"),
-        ({"idempotency_key": "x"}, NotYetError, "idempotency_key"),
+        ({"unique": "yes"}, ConfigurationError, "unique"),
+        ({"unique": Unique(by="nothing")}, ConfigurationError, "no argument 'nothing'"),
+        ({"idempotency_key": ""}, ConfigurationError, "idempotency_key"),
+        ({"idempotency_key": 5}, ConfigurationError, "idempotency_key"),
         ({"colour": "red"}, TypeError, "colour"),
     ],
 )
@@ -528,7 +530,13 @@ def test_a_move_that_is_not_legal_is_a_state_error(app: Windlass) -> None:
         (lambda app: app.worker(max_jobs=0), ConfigurationError, "max_jobs"),
         (lambda app: app.worker(max_memory=-1), ConfigurationError, "max_memory"),
         (lambda app: app.worker(threads=4), TypeError, "threads"),
-        (lambda app: app.batch("x"), NotYetError, "batches"),
+        (lambda app: app.batch(""), ConfigurationError, "name"),
+        (lambda app: app.batch("x", on_success=5), ConfigurationError, "on_success"),
+        (lambda app: app.batch("x", parent="1"), TypeError, "id"),
+        (lambda app: app.get_batch("1"), TypeError, "id"),
+        (lambda app: app.limit(3), ConfigurationError, "say of what"),
+        (lambda app: app.limit("3", queue="mail"), ConfigurationError, "limit"),
+        (lambda app: app.unlimit(), ConfigurationError, "say of what"),
         (lambda app: app.schedule("* * * * *"), NotYetError, "schedules"),
         (lambda app: app.schedules, NotYetError, "schedules"),
         (lambda app: app.join("1"), TypeError, "id"),

@@ -252,7 +252,7 @@ def test_a_store_that_cannot_be_used_exits_with_3(windlass: Run, folder: Path) -
     assert (answer.code, answer.err.count("\n")) == (3, 1), answer.err
 
 
-@pytest.mark.parametrize("command", ["schedules", "batches", "dashboard", "copy"])
+@pytest.mark.parametrize("command", ["schedules", "dashboard", "copy"])
 def test_what_is_not_built_yet_says_so(windlass: Run, command: str) -> None:
     """Whatever else was typed."""
     answer = windlass(command, "--some", "words")
@@ -299,3 +299,53 @@ def test_bench_measures_a_store_of_its_own(windlass: Run, folder: Path, store: s
     assert [row["jobs"] for row in rows] == [5, 45, 50]
     assert all(row["per_second"] > 0 for row in rows)
     assert list(folder.iterdir()) == []
+
+
+def test_enqueue_says_when_the_job_was_there(shop: Path, windlass: Run) -> None:
+    """By its payload or its idempotency key."""
+    first = json.loads(windlass("enqueue", "shop:app", "double", "number=4", "--unique", "--json").out)
+    again = json.loads(windlass("enqueue", "shop:app", "double", "number=4", "--unique", "--json").out)
+    assert (first["created"], again["created"], again["id"]) == (True, False, first["id"])
+    windlass("enqueue", "shop:app", "double", "number=5", "--key", "order-1")
+    assert "was there already" in windlass("enqueue", "shop:app", "double", "number=6", "--key", "order-1").out
+
+
+def test_batches_are_listed_shown_cancelled_and_deleted(windlass: Run, store: Windlass) -> None:
+    """With the counts of their members."""
+    with store.batch("album") as batch:
+        store.enqueue_members(batch.id, [])
+    batch = store.batch("open")
+    store.enqueue("send", {"to": "ada"})
+    listed = json.loads(windlass("batches", *URL, "--json").out)
+    assert [(row["name"], row["open"], row["total"]) for row in listed] == [("open", True, 0), ("album", False, 0)]
+    assert "finished" in windlass("batches", *URL).out
+    assert "complete, success" in windlass("batches", *URL, "1").out
+    assert windlass("batches", *URL, str(batch.id), "--cancel").out == "0 jobs cancelled\n"
+    assert windlass("batches", *URL, str(batch.id), "--delete").code == 0
+    assert windlass("batches", *URL, str(batch.id)).code == 4
+    assert windlass("batches", *URL, "--cancel").code == 2
+
+
+def test_a_limit_is_set_listed_and_dropped(windlass: Run, store: Windlass) -> None:
+    """Of a queue, a task or a key; a rate too."""
+    windlass("limits", *URL, "--queue", "mail", "--most", "3")
+    windlass("limits", *URL, "--key", "tenant:5", "--most", "10", "--per", "1m", "--burst", "2")
+    listed = json.loads(windlass("limits", *URL, "--json").out)
+    assert [(row["key"], row["kind"], row["most"], row["pinned"]) for row in listed] == [
+        ("queue:mail", "limit", 3, True),
+        ("tenant:5", "rate", 10, True),
+    ]
+    assert "by hand" in windlass("limits", *URL).out
+    windlass("limits", *URL, "--queue", "mail", "--drop")
+    assert store.limits(["queue:mail"]) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--most", "3"], ["--queue", "a", "--task", "b", "--most", "3"], ["--queue", "a", "--most", "0"],
+     ["--queue", "a", "--most", "1.5"], ["--queue", "a", "--most", "3", "--burst", "2"], ["--queue", "a", "--most", "3", "--drop"]],
+)  # fmt: skip
+def test_a_limit_that_cannot_be_right_is_refused(windlass: Run, store: Windlass, words: list[str]) -> None:
+    """With its reason, and nothing is set."""
+    assert windlass("limits", *URL, *words).code == 2
+    assert store.limits() == []

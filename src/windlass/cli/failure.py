@@ -5,7 +5,7 @@
 1    the thing asked about failed or was refused, or the doctor found an error
 2    the command was given wrongly, or is not built yet
 3    the store cannot be reached or used
-4    there is no such job
+4    there is no such job or batch
 130  interrupted
 ===  ==========================================================================
 """
@@ -16,6 +16,7 @@ import sys
 from enum import IntEnum
 
 from windlass.errors import (
+    BatchNotFoundError,
     ConfigurationError,
     JobNotFoundError,
     NotSupportedError,
@@ -34,13 +35,13 @@ class Code(IntEnum):
     STORE = 3
     """The store cannot be reached or used."""
     MISSING = 4
-    """There is no such job."""
+    """There is no such job or batch."""
 
 
 def code_of(error: Exception) -> Code:
     """Return the exit code for an error."""
     match error:
-        case JobNotFoundError():
+        case JobNotFoundError() | BatchNotFoundError():
             return Code.MISSING
         case StoreError():
             return Code.STORE

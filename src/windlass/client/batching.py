@@ -83,7 +83,7 @@ class Batching(Sending, Managing, Listening):
     abatch = offload(batch)
 
     def _links(self, name: str, drafts: Draft[Any] | Sequence[Draft[Any]]) -> tuple[terms.Link, ...]:
-        several = (drafts,) if isinstance(drafts, Draft) else tuple(drafts)
+        several = tuple(drafts) if isinstance(drafts, list | tuple) else (drafts,)
         if not all(isinstance(draft, Draft) for draft in several):
             raise ConfigurationError(f"{name} takes task.job(...) or several, not {drafts!r}")
         return tuple(terms.link(self.new_job(draft), ()) for draft in several)
