@@ -4,6 +4,7 @@ from windlass.app import Windlass
 from windlass.backoff import Delays, Exponential, Fixed, Linear
 from windlass.batch import BatchProgress
 from windlass.chain import PREVIOUS, chain
+from windlass.chunk import Chunk
 from windlass.claims import Claim
 from windlass.client.batch import Batch
 from windlass.context import Context, current
@@ -78,6 +79,7 @@ __all__ = [
     "BatchProgress",
     "BatchStateError",
     "Cancel",
+    "Chunk",
     "Claim",
     "ClosedError",
     "ConfigurationError",

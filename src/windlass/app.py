@@ -31,7 +31,18 @@ from windlass.errors import (
 )
 from windlass.notes import Aside
 from windlass.settings import check_name, resolve
-from windlass.task import AnyTask, Decorator, Draft, EnqueueOptions, LaneName, Task, TaskOptions, options
+from windlass.task import (
+    AnyTask,
+    ChunkDecorator,
+    ChunkTask,
+    Decorator,
+    Draft,
+    EnqueueOptions,
+    LaneName,
+    Task,
+    TaskOptions,
+    options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
 
     from windlass.backoff import Backoff
     from windlass.bounds import Keep, OnCrash, Until
+    from windlass.chunk import Chunk
     from windlass.context import Context
     from windlass.drivers.base import Transaction
     from windlass.events import Event
@@ -197,13 +209,24 @@ class Windlass(Client):
         raw: bool = False,
         replace: bool = False,
     ) -> Decorator: ...
+    @overload
+    def task(
+        self,
+        *,
+        chunk: Chunk | int,
+        name: str | None = None,
+        raw: bool = False,
+        replace: bool = False,
+        **given: Unpack[TaskOptions],
+    ) -> ChunkDecorator: ...
     def task(self, function: Any = None, /, **given: Any) -> Any:  # type: ignore[misc]  # mypy: ParamSpec overloads
         """Register a function as a task: ``@app.task`` or ``@app.task(queue="mail", max_attempts=5)``.
 
         Its name is its ``__qualname__`` unless given; ``aliases`` are other names under which its jobs are taken, for
         renames. ``lane`` is where it runs: ``"async"`` (coroutine functions), ``"thread"``, or ``"process"`` (CPU work,
         hard kills). With ``retry_on`` only those exceptions are tried again; those of ``discard_on`` end the job at
-        once. ``expires``, ``deadline``, ``on_crash`` and ``keep`` are as for ``task.using``. ``raw=True`` gives the function the JSON value untouched.
+        once. ``expires``, ``deadline``, ``on_crash`` and ``keep`` are as for ``task.using``. With ``chunk`` (:class:`Chunk`, or a number) the function takes a list: the items of many
+        jobs at once, each enqueued by itself. ``raw=True`` gives the function the JSON value untouched.
 
         Raises:
             DuplicateTaskError: the name is taken; ``replace=True`` takes it over.
@@ -212,7 +235,8 @@ class Windlass(Client):
         """
 
         def decorate(target: Callable[..., Any]) -> AnyTask:
-            return self._add(Task(target, host=self, **given), replace=replace)
+            kind: type[AnyTask] = Task if given.get("chunk") is None else ChunkTask
+            return self._add(kind(target, host=self, **given), replace=replace)
 
         replace = given.pop("replace", False)
         return decorate if function is None else decorate(function)
@@ -222,13 +246,14 @@ class Windlass(Client):
         name: str,
         function: Callable[..., Any],
         *,
+        chunk: Chunk | int | None = None,
         raw: bool = False,
         replace: bool = False,
         **given: Unpack[TaskOptions],
     ) -> AnyTask:
         """Register a function as a task without the decorator; takes the options of :meth:`task`."""
         target = function.function if isinstance(function, Task) else function
-        return self._add(Task(target, host=self, name=name, raw=raw, **given), replace=replace)
+        return self._add(Task(target, host=self, name=name, chunk=chunk, raw=raw, **given), replace=replace)
 
     def unregister(self, name: str) -> None:
         """Forget a task; its waiting jobs stay pending for workers that know it.
@@ -245,17 +270,25 @@ class Windlass(Client):
             self.registry_version += 1
 
     def handler(
-        self, kind: type, *, name: str | None = None, replace: bool = False, **given: Unpack[TaskOptions]
+        self,
+        kind: type,
+        *,
+        name: str | None = None,
+        chunk: Chunk | int | None = None,
+        replace: bool = False,
+        **given: Unpack[TaskOptions],
     ) -> Callable[[Hook], Hook]:
         """Register the handler of a payload type: ``@app.handler(SendWelcomeEmail)``.
 
         The type is a dataclass, ``msgspec.Struct`` or pydantic model; its class name is the task's name, its fields are
-        the payload. The function takes one value of it (and a Context, if it likes).
+        the payload. The function takes one value of it (and a Context, if it likes), or with ``chunk`` a list of them.
         """
         payload_type(kind)
 
         def decorate(function: Hook) -> Hook:
-            task: AnyTask = Task(function, host=self, name=name or kind.__name__, payload_type=kind, **given)
+            task: AnyTask = Task(
+                function, host=self, name=name or kind.__name__, chunk=chunk, payload_type=kind, **given
+            )
             self._add(task, replace=replace)
             self._handlers[kind] = task.name
             return function

@@ -6,6 +6,7 @@ pydantic models go through their own validators. Never pickle.
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
 import math
@@ -83,8 +84,11 @@ class Codec:
         context: type,
         raw: bool = False,
         payload_type: type | None = None,
+        each: bool = False,
     ) -> None:
         self.task = task
+        self.each = each
+        """Whether a payload has one item of the list that the function takes."""
         raw = raw or payload_type is not None
         try:
             signature = inspect.signature(function)
@@ -108,6 +112,8 @@ class Codec:
                 parameters.append(parameter)
         self.raw = raw
         self._check(parameters)
+        if each:
+            self._check_each(parameters, hints)
         self._signature = signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
         self._open = any(p.kind is _KINDS.VAR_KEYWORD for p in parameters)
         unusual = raw or any(p.kind is not _KINDS.POSITIONAL_OR_KEYWORD for p in parameters)
@@ -131,6 +137,20 @@ class Codec:
         required = [p for p in parameters if p.default is _KINDS.empty]
         if self.raw and (not parameters or len(required) > 1):
             raise SignatureError(f"raw task {self.task!r} must take exactly one parameter, the JSON value")
+
+    def _check_each(self, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> None:
+        """Let the one parameter, a list, stand for its items."""
+        wanted = f"task {self.task!r} takes chunks: it needs exactly one parameter, a list of what each job carries"
+        if len(parameters) != 1 or parameters[0].kind is _KINDS.VAR_KEYWORD:
+            raise SignatureError(wanted)
+        [parameter] = parameters
+        hint = hints.get(parameter.name, Any)
+        origin = typing.get_origin(hint) or hint
+        if parameter.default is not _KINDS.empty or (
+            hint is not Any and origin not in (list, collections.abc.Sequence)
+        ):
+            raise SignatureError(f"{wanted}; {parameter.name!r} is not one")
+        hints[parameter.name] = next(iter(typing.get_args(hint)), Any)
 
     def _build(self, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> msgspec.json.Decoder[Any]:
         fields: list[Any] = []

@@ -73,18 +73,36 @@ class Context:
     A plain call of a task gets a detached one: it has no job, and nothing it is told is kept.
     """
 
-    __slots__ = ("_cancelled", "_host", "_record", "_stopping", "ended", "scribe", "transaction_")
+    __slots__ = ("_cancelled", "_host", "_record", "_stopping", "chunk", "ended", "scribe", "transaction_")
 
-    def __init__(self, record: Record | None, host: Host | None, *, stopping: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        record: Record | None,
+        host: Host | None,
+        *,
+        stopping: threading.Event | None = None,
+        chunk: tuple[Record, ...] = (),
+    ) -> None:
         self._record = record
         self._host = host
         self._cancelled: threading.Event | None = None
         self._stopping = stopping
+        self.chunk = chunk
+        """The jobs of a chunk: one call is for all of them."""
         self.ended = False
         """Whether ``transaction()`` has settled the attempt already."""
         self.transaction_: AttemptTransaction | None = None
         self.scribe: Scribe | None = None
         """Takes down what the handler tells; without one it is not kept."""
+
+    @property
+    def host(self) -> Host | None:
+        """The application; a child process finds it only after the job has come."""
+        return self._host
+
+    @host.setter
+    def host(self, host: Host | None) -> None:
+        self._host = host
 
     @property
     def detached(self) -> bool:
@@ -93,7 +111,7 @@ class Context:
 
     @property
     def job(self) -> Job:
-        """The job as it was claimed.
+        """The job as it was claimed; of a chunk the first.
 
         Raises:
             NotSupportedError: this is a plain call.
@@ -101,6 +119,13 @@ class Context:
         if self._record is None or self._host is None:
             raise NotSupportedError("a plain call of a task has no job")
         return self._host.wrap(self._record)
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs that this call is for, in the order of its arguments: several in a chunk, else one."""
+        if self.chunk and self._host is not None:
+            return tuple(map(self._host.wrap, self.chunk))
+        return (self.job,)
 
     @property
     def record(self) -> Record | None:
@@ -144,7 +169,8 @@ class Context:
         """
         encoded = notes.encoded(done, total, note)
         if self._record is not None and self.scribe is not None and not self.ended:
-            self.scribe.progress(self._record, encoded)
+            for record in self.chunk or (self._record,):
+                self.scribe.progress(record, encoded)
 
     def log(self, text: str) -> None:
         """Add a line to the job's own log: ``job.lines()`` reads it. Never waits for the store.
@@ -152,7 +178,8 @@ class Context:
         A line is cut to 8 KiB, and the last 1,000 of a job are kept.
         """
         if self._record is not None and self.scribe is not None and not self.ended:
-            self.scribe.log(self._record, notes.trimmed(text))
+            for record in self.chunk or (self._record,):
+                self.scribe.log(record, notes.trimmed(text))
 
     def enqueue(self, draft: Draft[Any]) -> Job:
         """Enqueue a child, ``task.job(...)``; inside ``transaction()`` it belongs to that."""
@@ -172,6 +199,8 @@ class Context:
         """
         if self._host is None or self._record is None:
             raise NotSupportedError("a plain call has no job to complete; ctx.transaction() needs a worker")
+        if self.chunk:
+            raise NotSupportedError("a chunk is several jobs, and ctx.transaction() completes one")
         if self.ended:
             raise NotSupportedError("this attempt was completed by an earlier ctx.transaction()")
         return _TransactionBlock(self, self._host.attempt_transaction(self, connection))

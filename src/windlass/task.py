@@ -22,6 +22,7 @@ from typing import (
 import msgspec
 
 from windlass.bounds import Bounds, Keep, OnCrash, Until, bounds_of
+from windlass.chunk import Chunk, chunk_of
 from windlass.codec import Codec
 from windlass.context import Context
 from windlass.errors import ConfigurationError, SignatureError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 LaneName: TypeAlias = Literal["async", "thread", "process"]
 LANES: tuple[LaneName, ...] = ("async", "thread", "process")
@@ -284,6 +286,7 @@ class Task(Generic[P, R]):
         deadline: Until | None = None,
         on_crash: OnCrash | None = None,
         keep: Keep | None = None,
+        chunk: Chunk | int | None = None,
         raw: bool = False,
         payload_type: type | None = None,
     ) -> None:
@@ -303,12 +306,15 @@ class Task(Generic[P, R]):
         self.limits = limits_of(limit)
         self.retry_on = _errors("retry_on", retry_on)
         self.discard_on = _errors("discard_on", discard_on)
+        self.chunk = chunk_of(chunk)
         self.bounds = bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
         self.lane = self._choose_lane(lane)
-        self.codec = Codec(function, task=self.name, context=Context, raw=raw, payload_type=payload_type)
+        self.codec = Codec(
+            function, task=self.name, context=Context, raw=raw, payload_type=payload_type, each=self.chunk is not None
+        )
         functools.update_wrapper(self, function)
 
     def _choose_lane(self, lane: LaneName | None) -> LaneName:
@@ -413,6 +419,14 @@ class Task(Generic[P, R]):
         return Using(self, given, connection)
 
 
+class ChunkTask(Task[[T], R]):
+    """A task whose jobs each carry one item, and whose function takes a list of them."""
+
+    def __call__(self, items: list[T], /) -> R:  # type: ignore[override]
+        """Run it here and now."""
+        return super().__call__(items)  # type: ignore[arg-type]
+
+
 _NOTHING = Options()
 
 
@@ -445,6 +459,15 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class ChunkDecorator(Protocol):
+    """``@app.task(chunk=...)``: of a function of a list it makes a task of one item."""
+
+    @overload
+    def __call__(self, function: Callable[[Context, list[T]], R], /) -> ChunkTask[T, R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], R], /) -> ChunkTask[T, R]: ...
 
 
 AnyTask: TypeAlias = "Task[..., Any]"

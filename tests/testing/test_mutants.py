@@ -137,8 +137,8 @@ class LosesThePlaceOnRelease(Altered):
 
 
 class LevelStore(Store):
-    def _heads(self, turn: Turn) -> list[tuple[int, int, Any, Line, Stream]]:
-        return [(0, *rest) for _, *rest in super()._heads(turn)]  # type: ignore[misc]
+    def _heads(self, turn: Turn, queues: tuple[str, ...] | None) -> list[tuple[int, int, Any, Line, Stream]]:
+        return [(0, *rest) for _, *rest in super()._heads(turn, queues)]  # type: ignore[misc]
 
 
 class IgnoresPriority(MemoryDriver):
@@ -240,7 +240,7 @@ class DeletesOnCancel(MemoryDriver):
         changed = super().change(ids, decide)
         for one in changed:
             if one.transition is not None and one.transition.status is Status.CANCELLED:
-                self._store._forget(self._store.jobs[one.job_id])
+                self._store._forget(self._store.jobs[one.job_id], self.now())
         return changed
 
 

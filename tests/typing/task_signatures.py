@@ -10,7 +10,7 @@ from typing import Any, assert_type
 from windlass import Context, Job, Windlass
 from windlass.drivers.base import Worker
 from windlass.report import Count, Done, Page, Stats
-from windlass.task import Draft, Task
+from windlass.task import ChunkTask, Draft, Task
 
 app = Windlass("memory://")
 
@@ -82,3 +82,20 @@ def plain(number: int) -> str:
 
 registered: Callable[..., Any] = app.register("plain", plain)
 exact: Task[[int], str] = app.task(plain)
+
+
+@app.task(chunk=100)
+def store_all(rows: list[int]) -> list[str]:
+    return [str(row) for row in rows]
+
+
+@app.task(chunk=100, queue="bulk")
+def store_all_in_context(ctx: Context, rows: list[int]) -> None: ...
+
+
+assert_type(store_all, ChunkTask[int, list[str]])
+assert_type(store_all_in_context, ChunkTask[int, None])
+assert_type(store_all([1, 2]), list[str])
+store_all.enqueue(1)
+store_all.enqueue("x")  # type: ignore[arg-type]
+store_all.enqueue([1])  # type: ignore[arg-type]

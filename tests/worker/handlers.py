@@ -155,3 +155,12 @@ def tell(ctx: Context, lines: int, then: str) -> None:
             raise ValueError("enough")
         case "wait":
             ctx.cancelled.wait(30)
+
+
+@app.task(lane="process", max_attempts=1, chunk=10)
+def double_all(ctx: Context, numbers: list[int]) -> list[int]:
+    """Do many jobs in one call, and tell all of them."""
+    ctx.log(f"doubling {len(numbers)}")
+    if 13 in numbers:
+        os._exit(7)
+    return [2 * number for number in numbers]

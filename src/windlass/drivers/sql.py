@@ -7,13 +7,15 @@ transaction decides: nothing is committed that the caller has begun.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
-    from windlass.drivers.base import AsyncExecute, Driver, Execute
+    from windlass.drivers.base import AsyncExecute, Driver, Execute, Statement
     from windlass.job import NewJob, Record
+
+T = TypeVar("T")
 
 
 def is_async(connection: Any) -> bool:
@@ -52,7 +54,7 @@ def insert_on(driver: Driver, connection: Any, jobs: Sequence[NewJob]) -> list[R
     if is_async(connection):
         raise TypeError("connection= is an async one; use the awaitable twin (aenqueue)")
     with driver.enlist(driver.adopt(unwrap(connection))) as execute:
-        return _drive(driver, execute, jobs)
+        return drive(driver.insertion(jobs), execute)
 
 
 async def ainsert_on(driver: Driver, connection: Any, jobs: Sequence[NewJob]) -> list[Record]:
@@ -79,7 +81,7 @@ def _run_adapted(driver: Driver, inner: Any, jobs: Sequence[NewJob]) -> list[Rec
         result = inner.exec_driver_sql(_numbered(sql) if numbered else sql, tuple(values))
         return result.fetchall() if result.returns_rows else []
 
-    return _drive(driver, driver.adopt_adapted(execute), jobs)
+    return drive(driver.insertion(jobs), driver.adopt_adapted(execute))
 
 
 def _numbered(sql: str) -> str:
@@ -88,8 +90,8 @@ def _numbered(sql: str) -> str:
     return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
 
 
-def _drive(driver: Driver, execute: Execute, jobs: Sequence[NewJob]) -> list[Record]:
-    steps = driver.insertion(jobs)
+def drive(steps: Generator[Statement, list[Any], T], execute: Execute) -> T:
+    """Run the statements that *steps* yields."""
     try:
         statement = next(steps)
         while True:

@@ -22,6 +22,7 @@ from windlass.notes import Direct
 from windlass.testing.looking import Looking
 from windlass.testing.sieve import Sieve, ignore_of
 from windlass.times import Duration, seconds
+from windlass.worker.chunks import ChunkExecution, members_of
 from windlass.worker.execution import Execution
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Driver
     from windlass.job import Job, NewJob, Record
+    from windlass.task import AnyTask
     from windlass.testing.sieve import Ignored
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -96,16 +98,19 @@ class Harness(Looking):
             ran += self._run(claims[0])
         raise AssertionError(f"{MOST} jobs ran in one drain(): do they enqueue each other for ever?")
 
-    def _run(self, record: Record) -> bool:
-        """Run one job; False: it came too late to be run."""
+    def _run(self, record: Record) -> int:
+        """Run one job, or a chunk that it is the first of; return how many."""
         task = self._app.find_task(record.task)
         if task is None:
             raise UnknownTaskError(record.task)
-        refused = ending.refusal(record, self.driver.now())
-        if refused is not None:
-            self._exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
-            return False
-        execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
+        records = [one for one in (record, *self._others(task, record.queue)) if not self._too_late(one)]
+        if not records:
+            return 0
+        execution: Execution
+        if task.chunk is not None:
+            execution = ChunkExecution(self._app, task, records, threading.Event(), Direct(self.driver))
+        else:
+            execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
         try:
             run = functools.partial(_run_async, execution) if task.is_async else execution.call
             result = contextvars.copy_context().run(run)
@@ -113,8 +118,23 @@ class Harness(Looking):
             execution.raised(error)
         else:
             execution.returned(result)
-        self._ended(execution)
-        return True
+        for one in members_of([execution]):
+            self._ended(one)
+        return len(records)
+
+    def _others(self, task: AnyTask, queue: str) -> list[Record]:
+        """Claim what fills a chunk."""
+        if task.chunk is None or task.chunk.most == 1:
+            return []
+        most, names = task.chunk.most - 1, (task.name, *task.aliases)
+        turn = Turn(worker="testing", limit=most, start=most, tasks=names, queues=(queue,))
+        return list(self._exchange(turn))
+
+    def _too_late(self, record: Record) -> bool:
+        refused = ending.refusal(record, self.driver.now())
+        if refused is not None:
+            self._exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
+        return refused is not None
 
     def _ended(self, execution: Execution) -> None:
         if execution.settlement is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from windlass import codec, failures
 from windlass.app import Windlass
+from windlass.codec import Codec
 from windlass.context import Context
 from windlass.errors import PayloadError, UnknownTaskError
 from windlass.job import Kind
@@ -25,7 +26,6 @@ from windlass.worker import logs
 from windlass.worker.wire import WireScribe
 
 if TYPE_CHECKING:
-    from windlass.job import Record
     from windlass.task import AnyTask
 
 
@@ -53,9 +53,11 @@ def main(fd: int, parent: int) -> None:
         logs.install()
         scribe = WireScribe(line)
         while True:
-            module, qualname, name, record = line.recv()
-            scribe.begin(record)
-            kind, ended, value = _serve(module, qualname, name, record, scribe)
+            module, qualname, name, record, chunk = line.recv()
+            context = Context(record, None, chunk=chunk)
+            context.scribe = scribe
+            scribe.begin(chunk[0] if chunk else record)
+            kind, ended, value = _serve(module, qualname, name, context)
             if os.getpid() != me:  # forked by the handler: a second answer would be taken for the next job's
                 os._exit(0)
             scribe.answer(kind, value, ended=ended)
@@ -86,14 +88,12 @@ def _interrupted(_number: int, _frame: object) -> None:
         raise Interrupted("asked to stop")
 
 
-def _serve(module: str, qualname: str, name: str, record: Record, scribe: WireScribe) -> tuple[str, bool, Any]:
-    context = Context(record, None)
+def _serve(module: str, qualname: str, name: str, context: Context) -> tuple[str, bool, Any]:
     _Current.asked = False
     try:
         task = _find(module, qualname, name)
         app = task.host if isinstance(task.host, Windlass) else None
-        context = Context(record, app)
-        context.scribe = scribe
+        context.host = app
         _Current.context = context
         try:
             if _Current.asked:
@@ -104,21 +104,38 @@ def _serve(module: str, qualname: str, name: str, record: Record, scribe: WireSc
         if result is None:
             return "ok", context.ended, None
         limit = app.settings.payload_limit if app is not None else 1 << 20
-        return "ok", context.ended, codec.encode(result, task=name, what="result", limit=limit)
+        return "ok", context.ended, _encoded(result, context, name, limit)
     except BaseException as error:  # noqa: BLE001 - even SystemExit ends the attempt, not the child
         return "error", context.ended, _portable(error, name)
 
 
+def _encoded(result: Any, context: Context, name: str, limit: int) -> Any:
+    """Encode the result, or each of a chunk's: its worker looks whether they are as many as the jobs."""
+    if context.chunk and isinstance(result, list | tuple):
+        return [None if each is None else codec.encode(each, task=name, what="result", limit=limit) for each in result]
+    return codec.encode(result, task=name, what="result", limit=limit)
+
+
 def _call(task: AnyTask, app: Windlass | None, context: Context) -> Any:
     with context.entered():
-        assert context.record is not None
-        named = task.codec.decode(context.record.payload)
+        named = _arguments(task, context)
         if task.codec.context_place is not None:
             named[task.codec.context_name] = context
         with contextlib.ExitStack() as stack:
             for hook in app.attempt_hooks if app is not None else ():
                 stack.enter_context(hook(context))
             return task.function(**named)
+
+
+def _arguments(task: AnyTask, context: Context) -> dict[str, Any]:
+    assert context.record is not None
+    if not context.chunk:
+        return task.codec.decode(context.record.payload)
+    of_each = task.codec
+    if not of_each.each:  # the option may have been given where the task was registered, not where it was made
+        of_each = Codec(task.function, task=task.name, context=Context, raw=of_each.raw, each=True)
+    [parameter] = of_each.names
+    return {parameter: [of_each.decode(record.payload)[parameter] for record in context.chunk]}
 
 
 def _find(module: str, qualname: str, name: str) -> AnyTask:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from windlass.lifecycle import Transition
     from windlass.notes import Scribe
     from windlass.task import AnyTask
+    from windlass.worker.chunks import ChunkExecution
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Cause(Enum):
     TIMEOUT = "its time is up"
     STOP = "the worker is stopping"
     LOST = "the lease was lost"
+    NEIGHBOUR = "another job of its chunk is out of time"
 
 
 class ChildCrashedError(Exception):
@@ -52,7 +54,7 @@ class ChildCrashedError(Exception):
 class Execution:
     """One attempt in hand."""
 
-    __slots__ = ("_driver", "_ending", "app", "cause", "context", "deadline", "due", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
+    __slots__ = ("_driver", "_ending", "app", "cause", "chunk", "context", "deadline", "due", "error", "finished", "handle", "limit", "record", "settlement", "started", "task")  # fmt: skip
 
     def __init__(
         self, app: Windlass, task: AnyTask, record: Record, stopping: threading.Event, scribe: Scribe | None = None
@@ -67,6 +69,8 @@ class Execution:
         self.settlement: Settlement | None = None
         """How it ended; ``None`` while it runs, and when ``ctx.transaction()`` has written the end already."""
         self.finished = False
+        self.chunk: ChunkExecution | None = None
+        """The call that it shares with other jobs."""
         self._ending = threading.Lock()
         self._driver = app.driver
         self.handle: Any = None
@@ -113,6 +117,11 @@ class Execution:
             for hook in self.app.attempt_hooks:
                 stack.enter_context(hook(self.context))
             return await self.task.function(**named)
+
+    def told(self, cause: Cause) -> Execution | None:
+        """Note why it is to stop; return the call that is to be stopped, if one is."""
+        self.cause = cause
+        return self if self.chunk is None else self.chunk.heed(cause)
 
     # ------------------------------------------------------------------ the end
 
@@ -186,7 +195,7 @@ class Execution:
                 return lifecycle.discard(record, failures.encode(failures.describe(error, Kind.DISCARD)))
         if self.cause is Cause.CANCEL:
             return lifecycle.cancelled(record)
-        if self.cause in (Cause.STOP, Cause.LOST):
+        if self.cause in (Cause.STOP, Cause.LOST, Cause.NEIGHBOUR):
             return lifecycle.release(record)
         if isinstance(error, Interrupted) and self.cause is None:  # by somebody else: TERM sent to a whole group
             return lifecycle.release(record)

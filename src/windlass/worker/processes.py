@@ -64,20 +64,26 @@ class Child:
 
     def run(self, execution: Execution) -> Any:
         """Send one attempt and wait for its end."""
-        function = execution.task.function
+        function, chunk = execution.task.function, execution.context.chunk
+        if chunk:
+            execution.arguments()  # the jobs whose payloads do not fit fail here, by themselves
+            chunk = execution.context.chunk
         try:
-            self.line.send((function.__module__, function.__qualname__, execution.task.name, execution.record))
+            self.line.send((function.__module__, function.__qualname__, execution.task.name, execution.record, chunk))
             kind, ended, value = self._answer(execution)
         except (EOFError, OSError) as error:
             raise ChildCrashedError(self._epitaph()) from error
         execution.context.ended = ended
         if kind == "error":
             raise value
+        if isinstance(value, list):
+            return [None if each is None else msgspec.Raw(each) for each in value]
         return None if value is None else msgspec.Raw(value)
 
     def _answer(self, execution: Execution) -> tuple[str, bool, Any]:
         """Take down what the handler tells, until its end."""
-        record, scribe = execution.record, execution.context.scribe
+        context = execution.context
+        records, scribe = context.chunk or (execution.record,), context.scribe
         while True:
             self._await_message()
             message: tuple[str, bool, Any] = self.line.recv()
@@ -85,9 +91,9 @@ class Child:
                 return message
             if message[0] == wire.TOLD:
                 if scribe is not None:
-                    wire.hear(scribe, record, message[2], execution.app.driver.now())
+                    wire.hear(scribe, records, message[2], execution.app.driver.now())
             else:
-                self._flush(scribe, record.lease)
+                self._flush(scribe, execution.record.lease)
                 self.line.send(wire.FLUSHED)
 
     @staticmethod

@@ -10,47 +10,40 @@ exception is a job on its last crash: it comes unstarted, waits until the proces
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import random
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from windlass import ending, lifecycle
-from windlass.drivers.base import Filter, Turn
+from windlass.drivers.base import Filter, Take, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
 from windlass.limits import wide_gates
+from windlass.worker.chunks import members_of
 from windlass.worker.demand import Demand, demand, remainder, shared_free
-from windlass.worker.execution import NO_ROOM, Cause, Execution
+from windlass.worker.execution import Cause
+from windlass.worker.roster import Roster
 from windlass.worker.scribe import Scribe
 from windlass.worker.service import LEAVE, Backoff
+from windlass.worker.stopper import Stopper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from windlass.app import Windlass
     from windlass.drivers.base import Bell, Signal, Turned
     from windlass.job import Record
+    from windlass.lifecycle import Transition
     from windlass.queues import Selection
     from windlass.worker.batches import Batches
+    from windlass.worker.execution import Execution
     from windlass.worker.heart import Heart
-    from windlass.worker.lanes import Lane
     from windlass.worker.teller import Teller
 
 log = logging.getLogger(__name__)
 
-INSIST = 2.0
-"""Seconds between asking a handler to stop and insisting."""
-AGAIN = 0.02
-"""Seconds until insisting is tried again at a better moment."""
-STUCK = 3.0
-"""Seconds after insisting when a handler that goes on is called stuck."""
 LOOK = 1.0
 """While anything runs the store is asked this often, for cancellations."""
 SHORT = 0.002
@@ -60,9 +53,6 @@ SOON = 1.0
 """Seconds after the first comparison of the leases when they are compared again."""
 HELD = 1_000
 """Leases compared with the store's at once, after an answer was lost."""
-
-WATCHED = 1_000
-"""Deadlines kept beyond those that run, before the ended ones are swept out."""
 
 
 class Pump:
@@ -85,9 +75,7 @@ class Pump:
         self._bell = bell
         self._concurrency = concurrency
         self._selection = selection
-        self._stopping = stopping
         self._teller = teller
-        self.lanes: Mapping[str, Lane] = {}
         self.batches: Batches | None = None
         self.heard = False
         """Whether somebody listened to what is published, at the last turn."""
@@ -95,15 +83,9 @@ class Pump:
         self.heart: Heart | None = None
         """In quiet mode the heart rests when there has been nothing to do for a while."""
         self._worked = time.monotonic()
-        self.running: dict[int, Execution] = {}
-        """What runs, by lease: a job that was lost and came back may run here twice, the first time in vain."""
-        self._alone: deque[Record] = deque()
-        self._lonely: Execution | None = None
         self._stepping = threading.Lock()
         self._ended: deque[Execution] = deque()
         self._unsettled: list[Settlement] = []
-        self._watch: list[tuple[float, int, Execution, int]] = []
-        self._order = itertools.count()
         self._signals: deque[tuple[Cause, int | None]] = deque()
         self._accepting = True
         self._asleep = False
@@ -121,7 +103,17 @@ class Pump:
         self._doubt_at = 0.0
         self.turns = 0
         self.turned_at = time.monotonic()
-        self.stuck: dict[int, Execution] = {}
+        self.stopper = Stopper()
+        self.roster = Roster(
+            app,
+            stopping=stopping,
+            stopper=self.stopper,
+            scribe=self.scribe,
+            teller=teller,
+            settle=self._settle,
+            finished=self.finished,
+        )
+        self.running = self.roster.running
         self.returned: set[int] = set()
         """Jobs that were given back because the worker stopped."""
         self.lost = threading.Event()
@@ -137,7 +129,7 @@ class Pump:
 
     def finished(self, executions: Sequence[Execution]) -> None:
         """Take over executions that have ended."""
-        self._ended.extend(executions)
+        self._ended.extend(members_of(executions))
         if len(self._ended) >= len(self.running):
             self._all_ended.set()
         if self._asleep:
@@ -175,6 +167,8 @@ class Pump:
         """Give back whatever still runs: its handlers have had their time. Call after the interrupt."""
         given = []
         for execution in list(self.running.values()):
+            if execution.chunk is not None:
+                execution.chunk.finished = True
             if execution.abandon():
                 given.append(execution.record.id)
                 self._ended.append(execution)
@@ -188,14 +182,9 @@ class Pump:
         if not self._stepping.acquire(blocking=False):
             return False
         try:
-            return not (self.running or self._ended or self._unsettled or self._alone)
+            return not (self.running or self._ended or self._unsettled or self.roster.held)
         finally:
             self._stepping.release()
-
-    @property
-    def held(self) -> int:
-        """Claims that have not started."""
-        return len(self._alone)
 
     # ------------------------------------------------------------------ the loop
 
@@ -218,7 +207,7 @@ class Pump:
         """Turn once if there is reason to; return the seconds to sleep."""
         try:
             self._interrupt_asked()
-            self._check_deadlines()
+            self.stopper.check()
             self._reconcile()
             if self._reason_to_turn():
                 if self.heart is not None and self.heart.resting:
@@ -227,13 +216,15 @@ class Pump:
                 self._backoff.succeeded()
             elif self._tired():
                 self.heart.rest()  # type: ignore[union-attr]
+            if self.roster.gatherings:
+                self._fill_chunks()
         except Exception as error:  # noqa: BLE001 - the pump outlives its errors; Backoff logs them
             return self._backoff.failed(error)
         return self._pause()
 
     def _tired(self) -> bool:
         """Whether this worker may stop writing: quiet, idle for a while, and sure to be woken."""
-        if self.heart is None or self.heart.resting or self.running or self._bell.patience is None:
+        if self.heart is None or self.heart.resting or self.roster.busy or self._bell.patience is None:
             return False
         return time.monotonic() - self._worked >= self._app.settings.lost_after
 
@@ -247,10 +238,10 @@ class Pump:
     def _reason_to_turn(self) -> bool:
         if self._ended or self._unsettled or self._rung:
             return True
-        if not self._accepting and self._alone:
+        if not self._accepting and self.roster.held:
             return True
         now = time.monotonic()
-        every = LOOK if self.running else self._poll()
+        every = LOOK if self.roster.busy else self._poll()
         if now - self._looked >= every:
             return True
         return self._due is not None and self._driver.now() >= self._due
@@ -260,12 +251,13 @@ class Pump:
             return 0.0
         now = time.monotonic()
         every = self._poll() if self._free() > 0 else LOOK
-        every = min(every, LOOK) if self.running else every
+        every = min(every, LOOK) if self.roster.busy else every
         pause = self._looked + every - now
         if self._due is not None and self._free() > 0:
             pause = min(pause, self._due - self._driver.now())
-        if self._watch:
-            pause = min(pause, self._watch[0][0] - now)
+        for at in (self.stopper.next_at, self.roster.gatherings.next_at()):
+            if at is not None:
+                pause = min(pause, at - now)
         if self.heart is not None and not self.heart.resting:
             pause = min(pause, max(0.1, self._worked + self._app.settings.lost_after - now))
         return max(0.0005, pause)
@@ -276,9 +268,9 @@ class Pump:
 
     def _free(self) -> int:
         """Slots for new claims."""
-        if not self._accepting or self._alone or self._lonely is not None:
+        if not self._accepting or self.roster.closed:
             return 0
-        return self._concurrency - len(self.running)
+        return self._concurrency - self.roster.busy
 
     # ------------------------------------------------------------------ a turn
 
@@ -286,17 +278,14 @@ class Pump:
         self._rung = False
         ended = self._take_ended()
         self.scribe.flush([settlement.record.lease for settlement in self._unsettled])
-        starting = self._next_alone()
         if not self._accepting:
-            self._unsettled += [
-                Settlement(record, lifecycle.release(record), self._driver.now()) for record in self._alone
-            ]
-            self._alone.clear()
+            self.roster.give_back_held()
+        starting = self.roster.next_alone()
         wanted = Demand(0) if starting else self._demand()
         try:
             turned = self._exchange(wanted, settlements=self._unsettled, starting=starting)
         except BaseException:
-            self._alone.extendleft(starting)
+            self.roster.put_back(starting)
             raise
         self.turns += 1
         self._looked = self.turned_at = time.monotonic()
@@ -306,8 +295,11 @@ class Pump:
         refused = set(turned.refused)
         if not turned.known:
             self.lost.set()
-        self._start_alone(starting, refused, turned)
-        self._start(turned.claims)
+        self._all_ended.clear()
+        for record in starting:
+            if (record.id, record.lease) not in refused:
+                self.roster.start_alone(record, turned.now)
+        self.roster.take_in(turned.claims)
         if self.running or settled:
             self._worked = time.monotonic()
         self._teller.settled(settled, ended, refused)
@@ -319,7 +311,12 @@ class Pump:
             self._ask_rest(wanted)
 
     def _exchange(
-        self, wanted: Demand, *, settlements: Sequence[Settlement] = (), starting: Sequence[Record] = ()
+        self,
+        wanted: Demand,
+        *,
+        settlements: Sequence[Settlement] = (),
+        starting: Sequence[Record] = (),
+        tasks: tuple[str, ...] | None = None,
     ) -> Turned:
         turn = Turn(
             worker=self.worker,
@@ -330,7 +327,7 @@ class Pump:
             cautious=self._cautious,
             queues=self._selection.names,
             takes=wanted.takes,
-            tasks=self._task_names(),
+            tasks=self._task_names() if tasks is None else tasks,
         )
         try:
             return self._driver.exchange(turn)
@@ -341,21 +338,18 @@ class Pump:
     def _demand(self) -> Demand:
         if self._selection.plain or not self._free():
             return Demand(self._free())
-        return demand(self._selection, self._by_queue(), self._concurrency, random.shuffle)
-
-    def _by_queue(self) -> Mapping[str, int]:
-        return Counter(execution.record.queue for execution in self.running.values())
+        return demand(self._selection, self.roster.by_queue(), self._concurrency, random.shuffle)
 
     def _ask_rest(self, wanted: Demand) -> None:
         """Ask the later queues of an order for what the first has left."""
         if self._free():
-            rest = remainder(wanted.rest, shared_free(self._selection, self._by_queue(), self._concurrency))
+            rest = remainder(wanted.rest, shared_free(self._selection, self.roster.by_queue(), self._concurrency))
             if rest.limit:
-                turned = self._exchange(rest)
-                self._due = min((due for due in (self._due, turned.due) if due is not None), default=None)
-                self._start(turned.claims)
-                for signal in turned.signals:
-                    self._signalled(signal)
+                self._take_over(self._exchange(rest))
+
+    def _settle(self, record: Record, transition: Transition) -> None:
+        """Have the end of a lease written with the next turn."""
+        self._unsettled.append(Settlement(record, transition, self._driver.now()))
 
     def _reconcile(self) -> None:
         """Make up for answers that got lost with the connection: claims that nobody else would give back, and signals.
@@ -365,21 +359,23 @@ class Pump:
         if not self._doubts or self._doubt_at > time.monotonic():
             return
         held = {r.lease: r for r in self._driver.find(_held_by(self.worker), limit=HELD) if r.status is Status.RUNNING}
-        known = {record.lease for record in self._alone} | {s.record.lease for s in self._unsettled} | set(self.running)
+        known = (
+            {record.lease for record in self.roster.held}
+            | {s.record.lease for s in self._unsettled}
+            | set(self.running)
+        )
         for record in held.values():
             if record.lease not in known:
-                attempt = record.attempt - (record.started_at is not None)
-                unstarted = msgspec.structs.replace(record, started_at=None, attempt=attempt)
-                self._unsettled.append(Settlement(unstarted, lifecycle.release(unstarted), self._driver.now()))
+                self.roster.give_back(record)
         if len(held) == HELD:  # and perhaps more
             return
         self._doubts -= 1
         self._doubt_at = time.monotonic() + (SOON if self._doubts > 1 else self._app.settings.lost_after)
         for lease, execution in self.running.items():
             if lease not in held and not execution.context.ended:
-                self._interrupt(execution, Cause.LOST)
+                self.stopper.interrupt(execution, Cause.LOST)
             elif lease in held and held[lease].cancel:
-                self._interrupt(execution, Cause.CANCEL)
+                self.stopper.interrupt(execution, Cause.CANCEL)
 
     def _take_ended(self) -> dict[int, Execution]:
         ended: dict[int, Execution] = {}
@@ -387,12 +383,8 @@ class Pump:
         while self._ended:
             execution = self._ended.popleft()
             record = execution.record
-            if self.running.get(record.lease) is not execution:  # abandoned, and its handler has ended only now
+            if not self.roster.remove(execution):
                 continue
-            del self.running[record.lease]
-            if self._lonely is execution:
-                self._lonely = None
-            self.stuck.pop(record.id, None)
             if execution.settlement is not None:
                 self._unsettled.append(execution.settlement)
                 if execution.cause is Cause.STOP and execution.settlement.transition.outcome is Outcome.RELEASED:
@@ -403,59 +395,22 @@ class Pump:
             self._pace += (now - execution.started - self._pace) * 0.05
         return ended
 
-    def _next_alone(self) -> list[Record]:
-        """Return the job on its last crash, once the process is empty."""
-        if self._alone and not self.running and self._accepting:
-            return [self._alone.popleft()]
-        return []
+    def _fill_chunks(self) -> None:
+        """Ask for more jobs of the chunks that wait for them, and start those that have waited long enough."""
+        for gathering in self.roster.gatherings.asking():
+            missing = gathering.missing
+            take = Take((gathering.queue,), missing)
+            turned = self._exchange(Demand(missing, (take,)), tasks=(gathering.task.name, *gathering.task.aliases))
+            gathering.asked()
+            self._take_over(turned)
+        self.roster.start_complete()
 
-    def _start_alone(self, starting: Iterable[Record], refused: set[tuple[int, int]], turned: Turned) -> None:
-        for record in starting:
-            if (record.id, record.lease) not in refused:
-                self._launch([msgspec.structs.replace(record, attempt=record.attempt + 1, started_at=turned.now)])
-                self._lonely = self.running.get(record.lease)
-
-    def _start(self, claims: Sequence[Record]) -> None:
-        ready = []
-        for record in claims:
-            if record.started_at is None:
-                self._alone.append(record)
-            else:
-                ready.append(record)
-        if ready:
-            self._launch(ready)
-
-    def _launch(self, records: Sequence[Record]) -> None:
-        by_lane: dict[str, list[Execution]] = {}
-        for record in records:
-            task = self._app.find_task(record.task)
-            if task is None:  # unregistered since the names were sent
-                self._unsettled.append(Settlement(record, lifecycle.release(record), self._driver.now()))
-                continue
-            if record.terms is not None and self._too_late(record):
-                continue
-            execution = Execution(self._app, task, record, self._stopping, self.scribe)
-            self.running[record.lease] = execution
-            if execution.deadline is not None:
-                self._push(execution.deadline, execution, 0)
-            by_lane.setdefault(task.lane, []).append(execution)
-        self._all_ended.clear()
-        for lane, executions in by_lane.items():
-            self._teller.started(executions)
-            try:
-                self.lanes[lane].start(executions)
-            except Exception:  # no thread, memory or file descriptor left: the jobs are not to blame
-                log.exception("the %s lane cannot start; its jobs are given back", lane)
-                for execution in executions:
-                    execution.give_back(NO_ROOM)
-                self.finished(executions)
-
-    def _too_late(self, record: Record) -> bool:
-        now = self._driver.now()
-        refused = ending.refusal(record, now)
-        if refused is not None:
-            self._unsettled.append(Settlement(record, refused, now))
-        return refused is not None
+    def _take_over(self, turned: Turned) -> None:
+        """Start what a further exchange of a turn has brought."""
+        self._due = min((due for due in (self._due, turned.due) if due is not None), default=None)
+        self.roster.take_in(turned.claims)
+        for signal in turned.signals:
+            self._signalled(signal)
 
     def _task_names(self) -> tuple[str, ...]:
         version = self._app.registry_version
@@ -476,51 +431,18 @@ class Pump:
     def _signalled(self, signal: Signal) -> None:
         execution = self.running.get(signal.lease)
         if execution is not None:
-            self._interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)
-        elif not signal.cancel:
-            self._alone = deque(record for record in self._alone if record.lease != signal.lease)
+            self.stopper.interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)
+        else:
+            self.roster.signalled(signal.lease, cancel=signal.cancel)
 
     def _interrupt_asked(self) -> None:
         while self._signals:
             cause, lease = self._signals.popleft()
             for execution in list(self.running.values()):
                 if lease is None or (execution.record.lease == lease and not execution.context.ended):
-                    self._interrupt(execution, cause)
+                    self.stopper.interrupt(execution, cause)
             if cause is Cause.LOST and lease is None:
-                self._alone.clear()
-
-    def _interrupt(self, execution: Execution, cause: Cause) -> None:
-        if execution.finished or execution.cause is not None:
-            return
-        execution.cause = cause
-        self.lanes[execution.task.lane].interrupt(execution)
-        self._push(time.monotonic() + INSIST, execution, 1)
-
-    def _check_deadlines(self) -> None:
-        now = time.monotonic()
-        while self._watch and self._watch[0][0] <= now:
-            _, _, execution, stage = heapq.heappop(self._watch)
-            if execution.finished:
-                continue
-            if stage == 0:
-                self._interrupt(execution, Cause.TIMEOUT)
-            elif stage == 1:
-                if self.lanes[execution.task.lane].force(execution):
-                    self._push(now + STUCK, execution, 2)
-                else:
-                    self._push(now + AGAIN, execution, 1)
-            else:
-                self.stuck[execution.record.id] = execution
-                log.error(
-                    "job %d %s does not stop although %s; it keeps its lease and slot until it ends",
-                    execution.record.id, execution.record.task, execution.cause.value if execution.cause else "asked",
-                )  # fmt: skip
-
-    def _push(self, when: float, execution: Execution, stage: int) -> None:
-        if len(self._watch) > WATCHED + 2 * len(self.running):  # most are of jobs that ended long before their deadline
-            self._watch = [entry for entry in self._watch if not entry[2].finished]
-            heapq.heapify(self._watch)
-        heapq.heappush(self._watch, (when, next(self._order), execution, stage))
+                self.roster.drop_held()
 
 
 def _held_by(worker: str) -> Filter:

@@ -105,10 +105,11 @@ class WireScribe:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hear(scribe: Scribe, record: Record, told: Told, now: float) -> None:
-    """Take down what a child has sent."""
+def hear(scribe: Scribe, records: Iterable[Record], told: Told, now: float) -> None:
+    """Take down what a child has sent, for each job of its call."""
     progress, lines = told
-    if progress is not None:
-        scribe.progress(record, progress)
-    for age, text in lines:
-        scribe.log(record, text, now - age)
+    for record in records:
+        if progress is not None:
+            scribe.progress(record, progress)
+        for age, text in lines:
+            scribe.log(record, text, now - age)

@@ -26,8 +26,9 @@ from windlass.worker.execution import Cause
 from windlass.worker.heart import Heart, new_card
 from windlass.worker.lanes import Lanes
 from windlass.worker.maintenance import Maintenance
-from windlass.worker.pump import INSIST, Pump
+from windlass.worker.pump import Pump
 from windlass.worker.service import Backoff
+from windlass.worker.stopper import INSIST
 from windlass.worker.teller import Teller
 
 if TYPE_CHECKING:
@@ -300,7 +301,8 @@ class _Parts:
         )
         self.pump.batches = self.batches
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
-        self.pump.lanes = Lanes(self.pump.finished, concurrency)
+        self._lanes = Lanes(self.pump.finished, concurrency)
+        self.pump.roster.lanes = self.pump.stopper.lanes = self._lanes
 
     def start(self) -> None:
         """Start: known to the store first, then claiming."""
@@ -343,7 +345,7 @@ class _Parts:
 
     def close(self) -> None:
         """Let go of lanes and bell."""
-        self.pump.lanes.close()  # type: ignore[attr-defined]
+        self._lanes.close()
         self._bell.close()
         self.state = "stopped"
 
@@ -365,13 +367,13 @@ class _Parts:
         return Snapshot(
             worker=self.pump.worker,
             state=self.state,
-            running=len(self.pump.running),
+            running=self.pump.roster.busy,
             concurrency=self._concurrency,
-            prefetched=self.pump.held,
+            prefetched=len(self.pump.roster.held),
             processed=self.teller.processed,
             failed=self.teller.failed,
             refused=self.teller.refused,
-            stuck=len(self.pump.stuck),
+            stuck=len(self.pump.stopper.stuck),
             healthy=self.state == "running"
             and age < self._app.settings.lost_after
             and (turned < 30.0 or self.heart.resting),
@@ -379,13 +381,13 @@ class _Parts:
         )
 
     def _card(self) -> Card:
-        stuck = list(self.pump.stuck)
+        stuck = list(self.pump.stopper.stuck)
         return msgspec.structs.replace(
             self._base,
             id=self.pump.worker,
             status=self.state if self.state != "stopped" else "stopping",
             tasks=self._app.task_names(),
-            running=len(self.pump.running),
+            running=self.pump.roster.busy,
             processed=self.teller.processed,
             refused=self.teller.refused,
             note=f"stuck jobs that do not stop: {stuck[:10]}" if stuck else "",

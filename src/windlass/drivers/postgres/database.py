@@ -24,11 +24,12 @@ from windlass.drivers.postgres.connect import (
     translate,
     translated,
 )
-from windlass.drivers.postgres.insert import as_json, stored
+from windlass.drivers.postgres.insert import as_json
 from windlass.drivers.postgres.pool import Pool
 from windlass.drivers.postgres.sql import Sql
+from windlass.drivers.postgres.tied import insertion
 from windlass.drivers.postgres.turn import moves
-from windlass.drivers.sql import is_async, unwrap
+from windlass.drivers.sql import drive, is_async, unwrap
 from windlass.errors import (
     ClosedError,
     ConfigurationError,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 CLIENTS = 4
 """Connections for everything that is not the pump's."""
+REFUSED = 0
+"""What a row of ``move`` says of one that was not made."""
 HOT_PATIENCE = 6.0
 """Seconds after which a turn or a heartbeat gives an unanswering connection up: well below ``lost_after``."""
 
@@ -201,14 +204,8 @@ class Database:
 
     @contextmanager
     def enlist(self, connection: Any) -> Iterator[Execute]:
-        """Run the insert, which is one statement: in the caller's transaction, or a transaction by itself."""
-
-        def execute(statement: str, values: Sequence[Any] = ()) -> list[Any]:
-            with _plain_cursor(connection) as cursor, _of_the_caller():
-                cursor.execute(statement, values)
-                return cursor.fetchall()  # type: ignore[no-any-return]
-
-        yield execute
+        """Run the insert: in the caller's transaction, or a transaction by itself; what writes is one statement."""
+        yield executor(connection)
 
     # ------------------------------------------------------------------ transactions
 
@@ -257,6 +254,17 @@ class Database:
             if not raw.closed and _in_transaction(raw):
                 _run(raw, "ROLLBACK")
             raise
+
+
+def executor(connection: Any) -> Execute:
+    """Return what runs statements on a caller's connection."""
+
+    def execute(statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        with _plain_cursor(connection) as cursor, _of_the_caller():
+            cursor.execute(statement, values)
+            return cursor.fetchall()  # type: ignore[no-any-return]
+
+    return execute
 
 
 def _in_transaction(connection: Any) -> bool:
@@ -325,18 +333,20 @@ class PostgresTransaction:
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""
-        with _of_the_caller():
-            now, ids = self.row(self._sql.enqueue, (as_json(jobs), self._store))
-        return stored(jobs, ids, now)
+        return drive(insertion(self._sql, jobs, self._store), executor(self._own))
 
     def settle(self, settlement: Settlement) -> None:
         """Write the end of the lease in this transaction."""
         if self._root() is not self._begun or not _in_transaction(self._own):
             raise WindlassError("the transaction was ended inside ctx.transaction(); its end is the block's")
+        if settlement.then:  # first, so that its batch never looks as if nothing were left
+            with _of_the_caller():
+                self.row(self._sql.enqueue_then, (as_json(settlement.then), self._store))
         spelt = moves([(settlement.record, settlement.transition, settlement.finished_at)])
         with _of_the_caller():
-            if self._settled(spelt) is not None:
-                raise LeaseLostError(settlement.record.id, settlement.record.lease)
+            answer = self._settled(spelt)
+        if answer is not None and answer[0] == REFUSED:
+            raise LeaseLostError(settlement.record.id, settlement.record.lease)
 
     def _settled(self, spelt: str) -> Any:
         """Move, again if others who wait for the same job deadlock with each other and this one is chosen to make room."""

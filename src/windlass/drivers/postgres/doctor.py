@@ -251,7 +251,7 @@ def _wanted(sql: Sql) -> dict[str, str]:
     text = re.sub("--[^\n]*", "", "".join(text for _, text in schema.script(sql)))
     made = {name: f"{' '.join(text.split())};" for text, name in re.findall(r"(CREATE INDEX (\w+) ON [^;]+);", text)}
     for table, body in re.findall(r"CREATE TABLE (\S+) \((.*?)\n\)", text, re.DOTALL):
-        keys = re.search(r"PRIMARY KEY \(([^)]+)\)", body) or re.search(r"(\w+) [\w ]*PRIMARY KEY", body)
+        keys = re.search(r"PRIMARY KEY \(([^)]+)\)", body) or re.search(r"(\w+) [\w \"]*PRIMARY KEY", body)
         if keys is not None:
             made[f"{table.rpartition('.')[2]}_pkey"] = f"ALTER TABLE {table} ADD PRIMARY KEY ({keys[1]});"
     return made

@@ -10,35 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.drivers.base import Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
+from windlass.drivers.base import Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
 from windlass.drivers.postgres import schema
-from windlass.drivers.postgres.connect import TRIES
-from windlass.drivers.postgres.database import Database
 from windlass.drivers.postgres.doctor import diagnose
 from windlass.drivers.postgres.enqueue import Enqueues
-from windlass.drivers.postgres.insert import as_json, stored
+from windlass.drivers.postgres.managing import Managing
 from windlass.drivers.postgres.marks import FULL, Marks
 from windlass.drivers.postgres.reads import Reader
-from windlass.drivers.postgres.turn import answer, array, moves, parameters
-from windlass.errors import ConnectionLostError, JobError, StoreError
+from windlass.drivers.postgres.tied import insertion
+from windlass.drivers.postgres.turn import answer, array, parameters
+from windlass.errors import StoreError
 from windlass.job import Status
 from windlass.lifecycle import TOTALS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
-    from windlass.drivers.base import Decide, Statement
+    from windlass.drivers.base import Statement
     from windlass.drivers.postgres.bell import ListenBell
     from windlass.job import NewJob, Record
-    from windlass.lifecycle import Settlement, Transition
+    from windlass.lifecycle import Settlement
 
-PULSE_KEPT = 3600
-WORKERS_KEPT = 3600.0
 FRESH = 10.0
 """Seconds for which the store's clock is known well enough."""
 
 
-class PostgresDriver(Database):
+class PostgresDriver(Managing):
     """Jobs in a PostgreSQL database."""
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -104,14 +101,16 @@ class PostgresDriver(Database):
         return self._enqueues.insert(jobs)
 
     def insertion(self, jobs: Sequence[NewJob]) -> Generator[Statement, list[Any], list[Record]]:
-        """Yield the one statement of an insert for a connection of the caller's; rings when that commits."""
-        ((now, ids),) = yield (self.sql.enqueue, (as_json(jobs), self._store))
-        return stored(jobs, ids, now)
+        """Yield the statement of an insert for a connection of the caller's; rings when that commits.
+
+        A second one reads who holds a key, if somebody does.
+        """
+        return (yield from insertion(self.sql, jobs, self._store))
 
     def exchange(self, turn: Turn) -> Turned:
         """One turn of a worker's pump: one round trip."""
         self._check_open()
-        low = self._marks.low((turn.queues, turn.tasks) if turn.limit else None)
+        low = self._marks.low((turn.queues, turn.takes, turn.tasks) if turn.limit else None)
         doubtful = self._doubtful.__dict__.pop("settlements", ())
         try:
             with self._pump.lend() as connection:
@@ -163,20 +162,16 @@ class PostgresDriver(Database):
                     array(s.finished_at for s in group),
                 )
                 written.update(connection.execute(self.sql.written, (*values, worker, worker)).fetchall())
+            # Of some nothing was to be kept: a job that runs cannot go in any other way.
+            gone = {s.record.id: s.record.lease for group in asked.values() for s in group if not s.transition.keep}
+            if gone:
+                there = {row[0] for row in connection.execute(self.sql.there, (array(gone),)).fetchall()}
+                written.update((job_id, lease) for job_id, lease in gone.items() if job_id not in there)
         return [pair for pair in refused if pair not in written]
 
     def extend(self, record: Record, seconds: float) -> bool:
         """Move the deadline of a claim made by hand."""
         return self._do(self.sql.extend, seconds, record.id, record.lease) == 1
-
-    def _do(self, statement: str, *values: Any) -> int:
-        """Run a statement; return how many rows it changed."""
-        with self.clients.lend() as connection:
-            return connection.execute(statement, values).rowcount
-
-    def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self.clients.lend() as connection:
-            return connection.execute(statement, values, binary=True).fetchall()
 
     # ------------------------------------------------------------------ workers
 
@@ -215,76 +210,6 @@ class PostgresDriver(Database):
         records = [self.sql.record(row) for row in self._rows(self.sql.records, array(ids))]
         return [r for r in records if r.status is Status.RUNNING]
 
-    # ------------------------------------------------------------------ managing
-
-    def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
-        """Read the jobs, decide, and write the answers if nothing has moved meanwhile; decide again where it has.
-
-        No lock is held while *decide* runs.
-        """
-        self._check_open()
-        wanted = list(dict.fromkeys(ids))
-        made: dict[int, Changed] = {}
-        for _ in range(TRIES):
-            left = [job_id for job_id in wanted if job_id not in made]
-            if not left:
-                break
-            self._try_to_change(left, decide, made)
-        else:
-            raise ConnectionLostError("these jobs change faster than they can be read; try again")
-        return [made[job_id] for job_id in ids]
-
-    def _try_to_change(self, ids: Sequence[int], decide: Decide, made: dict[int, Changed]) -> None:
-        with self.clients.lend() as connection:
-            (now,) = connection.execute(self.sql.now).fetchone()  # type: ignore[misc]
-            rows = connection.execute(self.sql.records, (array(ids),), binary=True).fetchall()
-        self._heard(now)
-        records = {row[0]: self.sql.record(row) for row in rows}
-        decided: list[tuple[Record, Transition]] = []
-        for job_id in ids:
-            record = records.get(job_id)
-            if record is None:
-                made[job_id] = Changed(job_id, None, None)
-                continue
-            try:
-                decided.append((record, decide(record, now)))
-            except JobError as error:
-                made[job_id] = Changed(job_id, record, None, error)
-        if not decided:
-            return
-        decided.sort(key=lambda one: one[0].id)  # everybody locks in this order
-        spelt = moves((record, transition, None) for record, transition in decided)
-        with self.clients.lend() as connection:
-            missed = {row[0] for row in connection.again(self.sql.move, (spelt, True))}
-        for place, (record, transition) in enumerate(decided, 1):
-            if place not in missed:
-                made[record.id] = Changed(record.id, record, transition)
-
-    def pause(self, kind: str, name: str, paused: bool) -> None:  # noqa: FBT001 - the Protocol's spelling
-        """Pause or resume a queue or task."""
-        with self.clients.lend() as connection, connection.transaction():
-            connection.execute(self.sql.pause if paused else self.sql.resume, (kind, name))
-            connection.execute(self.sql.ring)
-
-    def pauses(self) -> set[tuple[str, str]]:
-        """Return what is paused."""
-        return {(kind, name) for kind, name in self._rows(self.sql.pauses)}
-
-    def purge(self, older_than: Mapping[Status, float], limit: int, *, queue: str | None = None) -> int:
-        """Delete finished jobs, each status in one small transaction."""
-        deleted = 0
-        for status, age in older_than.items():
-            if deleted < limit:
-                deleted += self._rows(self.sql.purge, status.value, age, limit - deleted, queue)[0][0]
-        return deleted
-
-    def tidy(self) -> None:
-        """Fold the counters and trim what only grows."""
-        self._do(self.sql.fold)
-        self._do(self.sql.trim_pulse, PULSE_KEPT)
-        self._do(self.sql.forget_workers, WORKERS_KEPT)
-        self._do(self.sql.forget_signals)
-
     # ------------------------------------------------------------------ reading
 
     @contextmanager
@@ -292,17 +217,6 @@ class PostgresDriver(Database):
         self._check_open()
         with (self._pump if hot else self.clients).lend() as connection, connection.transaction():
             yield Reader(connection, self.sql)
-
-    def get(self, job_id: int) -> Record | None:
-        """Return a job."""
-        self._check_open()
-        rows = self._rows(self.sql.record_by_id, job_id) if -(1 << 63) <= job_id < 1 << 63 else []
-        return self.sql.record(rows[0]) if rows else None
-
-    def by_key(self, key: str) -> Record | None:
-        """Return the job with this idempotency key."""
-        rows = self._rows(self.sql.record_by_key, key)
-        return self.sql.record(rows[0]) if rows else None
 
     def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
         """Return matching jobs, newest first."""

@@ -72,7 +72,7 @@ def whole(sql: Sql, connection: Connection | None = None) -> str:
 
 def _script(sql: Sql, step: int) -> str:
     folder = resources.files("windlass.drivers.postgres").joinpath("migrations")
-    parts = [folder.joinpath(f"{step:04}{kind}.sql").read_text("utf-8") for kind in ("", ".functions")]
+    parts = [folder.joinpath(f"{step:04}{kind}.sql").read_text("utf-8") for kind in ("", ".functions", ".flow")]
     parts.append(f"UPDATE {{p}}_meta SET version = {step};\n")
     if step == 1:
         parts.insert(0, f'CREATE SCHEMA IF NOT EXISTS "{sql.schema}";\n')

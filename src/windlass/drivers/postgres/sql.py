@@ -20,21 +20,21 @@ COUNTERS = (
 )
 """The columns of the counters: jobs by status, then totals."""
 
-# Uses the primary key of every table; one job costs six look-ups. A pending job's place is its id, or found by
-# ready_again.
+# Uses the primary key of every table; one job costs eight look-ups. A pending job's place is its id, or found by
+# ready_again or blocked_job.
 _RECORD = """
 SELECT j.id, s.task, s.queue,
        CASE WHEN d.id IS NOT NULL THEN d.status
-            WHEN r.id IS NOT NULL OR a.id IS NOT NULL THEN 'pending'
+            WHEN r.id IS NOT NULL OR a.id IS NOT NULL OR b.id IS NOT NULL THEN 'pending'
             WHEN u.id IS NOT NULL THEN 'running'
             WHEN t.retrying THEN 'retrying'
             ELSE 'scheduled' END,
        s.priority, convert_to(j.payload::text, 'UTF8'),
-       coalesce(d.attempt, r.attempt, a.attempt, u.attempt, t.attempt, 0),
-       coalesce(d.failures, r.failures, a.failures, u.failures, t.failures, 0),
-       coalesce(d.crashes, r.crashes, a.crashes, u.crashes, t.crashes, 0),
+       coalesce(d.attempt, r.attempt, a.attempt, b.attempt, u.attempt, t.attempt, 0),
+       coalesce(d.failures, r.failures, a.failures, b.failures, u.failures, t.failures, 0),
+       coalesce(d.crashes, r.crashes, a.crashes, b.crashes, u.crashes, t.crashes, 0),
        j.max_attempts, j.timeout,
-       coalesce(d.run_at, r.run_at, a.run_at, u.run_at, t.run_at, j.created_at),
+       coalesce(d.run_at, r.run_at, a.run_at, b.run_at, u.run_at, t.run_at, j.created_at),
        j.created_at,
        CASE WHEN d.outcome IS NOT NULL THEN d.started_at
             WHEN u.id IS NOT NULL THEN u.started_at
@@ -47,15 +47,23 @@ SELECT j.id, s.task, s.queue,
        CASE WHEN d.outcome IS NOT NULL THEN d.worker
             WHEN u.id IS NOT NULL THEN u.worker
             ELSE (SELECT p.worker FROM {p}_attempt p WHERE p.job_id = j.id ORDER BY p.number DESC LIMIT 1) END,
-       coalesce(u.lease, 0), coalesce(u.cancel, false)
+       coalesce(u.lease, 0), coalesce(u.cancel, false), convert_to(j.flow, 'UTF8'), convert_to(j.terms, 'UTF8'),
+       (SELECT convert_to(n.text, 'UTF8') FROM {p}_note n WHERE n.job_id = j.id AND n.number = 0)
 FROM {p}_job j
 JOIN {p}_stream s ON s.id = j.stream
 LEFT JOIN {p}_ready r ON r.stream = j.stream AND r.seq = j.id
 LEFT JOIN {p}_ready a ON a.stream = j.stream AND a.id = j.id AND a.seq <> a.id
+LEFT JOIN {p}_blocked b ON b.stream = j.stream AND b.id = j.id
 LEFT JOIN {p}_running u ON u.id = j.id
 LEFT JOIN {p}_timer t ON t.stream = j.stream AND t.retrying IN (false, true) AND t.id = j.id
 LEFT JOIN {p}_done d ON d.stream = j.stream AND d.status IN ('completed', 'dead', 'cancelled') AND d.id = j.id
 """
+
+# In the order of BatchRecord's fields.
+_BATCH = """b.id, b.name, b.origin, convert_to(b.meta::text, 'UTF8'), b.parent, convert_to(b.callbacks::text, 'UTF8'),
+            b.created_at, b.open,
+            (b.total + coalesce((SELECT sum(a.total) FROM {p}_batch_add a WHERE a.batch_id = b.id), 0))::bigint, b.completed,
+            b.dead, b.cancelled, b.children, b.fired, b.finished_at"""
 
 _STATEMENTS = {
     "now": "SELECT {p}_now_v1()",
@@ -83,9 +91,38 @@ _STATEMENTS = {
                           INSERT INTO {p}_delta (stream, second, pending, enqueued) SELECT stream, floor(now), 1, 1 FROM new
                       )
                       SELECT now, id FROM new""",
+    # The same for a job with one key, and no job if it is held: then the id is 0.
+    "enqueue_held": """WITH known AS MATERIALIZED (
+                           SELECT pg_current_xact_id(), (
+                               SELECT s.id FROM {p}_stream s
+                               WHERE s.id = $1::integer AND s.queue = $2 AND s.task = $3 AND s.priority = $4::smallint
+                           ) AS stream
+                       ), drawn AS MATERIALIZED (
+                           SELECT nextval('{p}_seq') AS id, stream,
+                                  extract(epoch FROM clock_timestamp())::double precision + (SELECT shift FROM {p}_meta) AS now
+                           FROM known WHERE stream IS NOT NULL
+                       ), held AS (
+                           INSERT INTO {p}_hold (key, job_id) SELECT $8, id FROM drawn ON CONFLICT DO NOTHING RETURNING job_id
+                       ), new AS MATERIALIZED (
+                           SELECT d.id, d.stream, d.now FROM drawn d JOIN held h ON h.job_id = d.id
+                       ), job AS (
+                           INSERT INTO {p}_job (id, created_at, timeout, stream, max_attempts, payload, flags, idempotency_key,
+                                                flow)
+                           SELECT id, now, $7::double precision, stream, $6::integer, $5::json, $9::smallint, $10, $11 FROM new
+                       ), pending AS (
+                           INSERT INTO {p}_ready (seq, id, stream, flags) SELECT id, id, stream, $9::smallint FROM new
+                       ), counted AS (
+                           INSERT INTO {p}_delta (stream, second, pending, enqueued)
+                           SELECT stream, floor(now), 1, 1 FROM new
+                       )
+                       SELECT d.now, coalesce(n.id, 0) AS id FROM drawn d LEFT JOIN new n ON n.id = d.id""",
     # Uses stream_name.
     "stream": "SELECT id FROM {p}_stream WHERE queue = %s AND task = %s AND priority = %s ORDER BY id LIMIT 1",
-    "enqueue": "SELECT now, ids FROM {p}_enqueue_v1(%s::text::json, %s)",
+    "enqueue": "SELECT now, ids FROM {p}_enqueue_v1(%s::text::json, %s, NULL)",
+    "enqueue_tied": "SELECT now, ids, others, refused, broken, missing FROM {p}_enqueue_tied_v1(%s::text::json, %s, true)",
+    "enqueue_then": "SELECT now FROM {p}_enqueue_tied_v1(%s::text::json, %s, false)",
+    "tie": """SELECT stored, ids, others, refused, broken, missing
+              FROM {p}_tie_v1(%s::text::json, %s::text::bigint[], true, %s)""",
     "draw": "SELECT now, first, ids, streams FROM {p}_draw_v1(%s, %s::text::json)",
     "count_new": """INSERT INTO {p}_delta (stream, second, scheduled, pending, enqueued)
                     SELECT d.stream, %s, d.scheduled, d.pending, d.enqueued
@@ -93,10 +130,11 @@ _STATEMENTS = {
                          AS d (stream integer, scheduled integer, pending integer, enqueued integer)""",
     "exchange": """SELECT * FROM {p}_exchange_v1(
                        %s, %s::text::bigint[], %s::text::bigint[], %s::text::double precision[], %s::text::json,
-                       %s::text::json, %s::text::bigint[], %s::text::bigint[], %s, %s, %s, %s::double precision,
-                       %s::text[], %s::text[], %s::text::integer[], %s::text::bigint[], %s::text::bigint[], %s,
-                       %s::double precision)""",
-    "move": "SELECT {p}_move_v1(%s::text::json, {p}_now_v1(), %s)",
+                       %s::text::bigint[], %s::text::json, %s::text::json, %s::text::bigint[], %s::text::bigint[], %s, %s,
+                       %s, %s::double precision, %s::text[], %s::text::json, %s::text[], %s::text::integer[],
+                       %s::text::bigint[], %s::text::bigint[], %s, %s::double precision)""",
+    # Rows: 0 = the move at this position was not made, 1 = it was another, as the third has the job's key.
+    "move": "SELECT what, n, id FROM {p}_change_v1(%s::text::json, {p}_now_v1(), %s)",
     # One snapshot for all of it: see marks.py. Each stream's part is an index scan that ends at its first row.
     "survey": """SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, m.rewind,
                         (SELECT t.run_at FROM {p}_timer t WHERE t.run_at > %s ORDER BY t.run_at LIMIT 1),
@@ -117,11 +155,57 @@ _STATEMENTS = {
                                 WHERE j.id = g.id AND d.finished_at = g.finished_at AND d.worker = %s)
                      OR EXISTS (SELECT FROM {p}_attempt a
                                 WHERE a.job_id = g.id AND a.finished_at = g.finished_at AND a.worker = %s)""",
+    "there": "SELECT id FROM {p}_job WHERE id = ANY (%s::text::bigint[])",
     "record_by_id": _RECORD + "WHERE j.id = %s",
     # In the order of the ids, newest first.
     "records": _RECORD + "WHERE j.id = ANY (%s::text::bigint[]) ORDER BY j.id DESC",
-    # The sum keeps the planner from walking down the primary key until it meets the key.
-    "record_by_key": _RECORD + "WHERE j.id = (SELECT max(k.id + 0) FROM {p}_job k WHERE k.idempotency_key = %s)",
+    "record_by_hold": _RECORD
+    + "WHERE j.id = (SELECT h.job_id FROM {p}_hold h WHERE h.key = %s AND (h.until IS NULL OR h.until > {p}_now_v1()))",
+    "set_gate": "SELECT {p}_set_gate_v1(%s, %s, %s, %s, %s, %s, %s)",
+    "drop_gate": "SELECT {p}_drop_gate_v1(%s)",
+    "passages": """SELECT g.key, g.most, g.per, g.burst, g.weight, g.pinned, g.used,
+                          (SELECT count(*) FROM {p}_blocked b WHERE b.key = g.key), {p}_free_at_v1(g, g.weight)
+                   FROM {p}_gate g WHERE %s::text[] IS NULL OR g.key = ANY (%s::text[]) ORDER BY g.key LIMIT 1000""",
+    # Reads the running table, as orphans does.
+    "holders": "SELECT u.id FROM {p}_running u WHERE u.slots ? %s ORDER BY u.id LIMIT %s",
+    "blocked_by": """SELECT b.key FROM {p}_job j JOIN {p}_blocked b ON b.stream = j.stream AND b.id = j.id
+                     WHERE j.id = %s""",
+    # Those that nobody uses, waits for or has set; what is locked is in use.
+    "forget_gates": """DELETE FROM {p}_gate WHERE key IN (
+                           SELECT g.key FROM {p}_gate g
+                           WHERE NOT g.wide AND NOT g.pinned AND g.used = 0 AND g.arrival < {p}_now_v1()
+                             AND NOT EXISTS (SELECT FROM {p}_blocked b WHERE b.key = g.key)
+                           LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
+    # Windows that have ended.
+    "forget_holds": """DELETE FROM {p}_hold WHERE key IN (
+                           SELECT h.key FROM {p}_hold h WHERE h.until <= {p}_now_v1() LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
+    "forget_ears": "DELETE FROM {p}_ear WHERE until < {p}_now_v1() - 3600",
+    "open_batch": """INSERT INTO {p}_batch (created_at, name, origin, meta, parent, callbacks, total, completed, dead, cancelled,
+                                            children, open, fired)
+                     VALUES ({p}_now_v1(), %s, %s, %s::text::json, %s, %s::text::json, 0, 0, 0, 0, 0, true, '{}')
+                     RETURNING id""",
+    "adopt_batch": "UPDATE {p}_batch SET children = children + 1 WHERE id = %s AND finished_at IS NULL",
+    "lock_parent": """SELECT FROM {p}_batch WHERE id = (SELECT b.parent FROM {p}_batch b WHERE b.id = %s)
+                      FOR NO KEY UPDATE""",
+    "lock_batch": "SELECT FROM {p}_batch WHERE id = %s FOR UPDATE",
+    # Whoever decides has seen all that made it ripe.
+    "fold_batch": """WITH added AS (DELETE FROM {p}_batch_add WHERE batch_id = %s RETURNING total)
+                     UPDATE {p}_batch SET total = total + coalesce((SELECT sum(total) FROM added), 0), ripe = NULL
+                     WHERE id = %s""",
+    "write_batch": f"UPDATE {{p}}_batch b SET open = %s, fired = %s, finished_at = %s WHERE id = %s RETURNING {_BATCH}",
+    "delete_batch": "DELETE FROM {p}_batch WHERE id = %s",
+    "release_batch": """UPDATE {p}_batch SET children = children - 1, ripe = CASE WHEN children <= 1 THEN true ELSE ripe END
+                        WHERE id = %s""",
+    "batches_by_id": f"SELECT {_BATCH} FROM {{p}}_batch b WHERE b.id = ANY (%s::bigint[]) ORDER BY b.id",
+    "batches": f"""SELECT {_BATCH} FROM {{p}}_batch b WHERE %s::bigint IS NULL OR b.id < %s::bigint
+                   ORDER BY b.id DESC LIMIT %s""",
+    "ripe": "SELECT id FROM {p}_batch WHERE ripe ORDER BY id LIMIT %s",
+    "note": "SELECT {p}_note_v1(%s::text::json, %s)",
+    "lines": "SELECT number, at, text FROM {p}_note WHERE job_id = %s AND number > %s AND number > 0 ORDER BY number",
+    "publish": "SELECT pg_notify(%s, piece) FROM unnest(%s::text[]) AS piece",
+    "listen_until": """INSERT INTO {p}_ear (id, until) VALUES (%s, {p}_now_v1() + %s)
+                       ON CONFLICT (id) DO UPDATE SET until = excluded.until""",
+    "listen_no_more": "DELETE FROM {p}_ear WHERE id = %s",
     "beat": """INSERT INTO {p}_worker AS w (id, beat_at, lost_after, status, card)
                VALUES (%s, {p}_now_v1(), %s, %s, %s::text::json)
                ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, lost_after = excluded.lost_after,
@@ -197,6 +281,9 @@ class Sql:
         self.channel = f"{schema}.{prefix}"
         if len(self.channel) > CHANNEL:
             self.channel = f"{prefix}.{sha256(schema.encode()).hexdigest()[: CHANNEL - 1 - len(prefix)]}"
+        self.news = f"{schema}.{prefix} news"
+        if len(self.news) > CHANNEL:
+            self.news = f"{self.channel[: CHANNEL - 5]} news"
         for name, statement in _STATEMENTS.items():
             setattr(self, name, " ".join(statement.replace("{p}", self.prefix).split()))
         sums = ", ".join(f"coalesce(sum(c.{name}), 0)::bigint" for name in COUNTERS)

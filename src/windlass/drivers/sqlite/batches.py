@@ -16,7 +16,7 @@ from windlass.job import FINISHED, Status
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Mapping
 
     from windlass.drivers.base import BatchMove, NewBatch
     from windlass.drivers.sqlite.connect import Plain
@@ -53,14 +53,12 @@ def added(batch_id: int, number: int) -> tuple[Any, ...]:
 class Batches:
     """The batches that this transaction has to do with."""
 
-    __slots__ = ("_connection", "_counts", "_sql", "touched")
+    __slots__ = ("_connection", "_counts", "_sql")
 
     def __init__(self, connection: sqlite3.Connection | Plain, sql: Sql) -> None:
         self._connection = connection
         self._sql = sql
         self._counts: dict[int, Count] = {}
-        self.touched = False
-        """Whether one may have become ripe here."""
 
     def check(self, ids: Collection[int]) -> None:
         """Raise if one of these batches cannot take members."""
@@ -70,9 +68,9 @@ class Batches:
             there = self._connection.execute(self._sql.batch_there, (missing[0],)).fetchone()
             raise BatchStateError(missing[0], missing=there is None)
 
-    def add(self, numbers: Iterable[tuple[int, int]]) -> None:
+    def add(self, numbers: Mapping[int, int]) -> None:
         """Count new members, so many of each batch."""
-        for batch_id, number in numbers:
+        for batch_id, number in numbers.items():
             self._count(batch_id).added[0] += number
 
     def move(self, batch_id: int, before: Status, after: Status | None) -> None:
@@ -83,7 +81,7 @@ class Batches:
         elif after is not None and after not in FINISHED:
             return
         count = self._count(batch_id)
-        count.moved = self.touched = True
+        count.moved = True
         count.died = count.died or after is Status.DEAD
         if before in FINISHED:
             count.added[_PLACE[before]] -= 1

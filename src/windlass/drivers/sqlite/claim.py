@@ -44,7 +44,8 @@ class Claim:
         """Whether there are gates of whole queues or tasks at all."""
         self._deadline = None if turn.deadline is None else tx.now + turn.deadline
         self._claims: list[Record] = []
-        self._leases: list[tuple[Any, ...]] = []
+        self._chosen: list[tuple[tuple[Any, ...], str | None]] = []
+        """Rows to be leased, and the slots that their jobs have now."""
         self._gone: list[tuple[Any, ...]] = []
         self._starting: list[tuple[Flow, int, float]] = []
         self._aside = 0
@@ -58,20 +59,33 @@ class Claim:
         """Lease jobs, part by part of the demand."""
         streams = open_streams(self._tx.connection, self._tx.sql, self._turn)
         for part in self._turn.parts() if streams else ():
-            most = min(self._turn.limit, len(self._claims) + part.limit)
+            most = min(self._turn.limit - len(self._claims), part.limit)
             wanted = [s for s in streams if part.queues is None or s[0] in part.queues]
-            if wanted and len(self._claims) < most and not self.unfinished:
-                self._take_from(wanted, most)
+            if wanted and most > 0 and not self.unfinished:
+                if len(wanted) == 1 and not self._wide:
+                    self._take_from_one(wanted[0], most)
+                else:
+                    self._take_from(wanted, most)
                 self._write()
         return self._claims
+
+    def _take_from_one(self, stream: Stream, most: int) -> None:
+        """Take the first of a stream."""
+        cursor = self._tx.connection.execute(self._tx.sql.head, (*stream, most + ASIDE))
+        while (rest := most - len(self._chosen)) > 0 and not self.unfinished and (rows := cursor.fetchmany(rest)):
+            for row in rows:
+                if row[_FLOW] is None:
+                    self._chosen.append((row, None))
+                else:
+                    self._offer(row, stream)
+        cursor.close()
 
     def _take_from(self, streams: list[Stream], most: int) -> None:
         """Merge the heads of the streams."""
         statement = self._tx.sql.head
-        limit = most - len(self._claims) + ASIDE
         # sqlite3 keeps one prepared statement per text; a number makes the texts of open cursors differ.
         cursors = [
-            (stream, self._tx.connection.execute(f"{statement} -- {number}" if number else statement, (*stream, limit)))
+            (stream, self._tx.connection.execute(f"{statement} -- {number}", (*stream, most + ASIDE)))
             for number, stream in enumerate(streams)
             if not (self._wide and self._is_shut(stream))
         ]
@@ -82,8 +96,11 @@ class Claim:
             if self._wide and self._is_shut(stream):
                 heappop(heads)
                 continue
-            self._offer(row, stream)
-            if len(self._claims) >= most or self.unfinished:
+            if row[_FLOW] is None and not self._wide:
+                self._chosen.append((row, None))
+            else:
+                self._offer(row, stream)
+            if len(self._chosen) >= most or self.unfinished:
                 break
             following = next(cursor, None)
             if following is None:
@@ -100,11 +117,8 @@ class Claim:
         return shut is not None
 
     def _offer(self, row: tuple[Any, ...], stream: Stream) -> None:
-        """Lease a candidate, or put it aside."""
+        """Choose a candidate that passes its gates, or put it aside."""
         flow = None if row[_FLOW] is None else flow_of(row[_FLOW])
-        if flow is None and not self._wide:
-            self._lease(row, None)
-            return
         gates, now = self._tx.gates, self._tx.now
         own = gates.own(flow.gates) if flow is not None else []
         shut = next((barrier for barrier in own if not barrier.room(now)), None)
@@ -115,7 +129,7 @@ class Claim:
         slots = gates.enter(row[2], barriers) if barriers else []
         if flow is not None and flow.holds:
             self._starting.append((flow, row[2], row[13]))
-        self._lease(row, msgspec.json.encode(slots).decode() if slots else None)
+        self._chosen.append((row, msgspec.json.encode(slots).decode() if slots else None))
 
     def _put_aside(self, row: tuple[Any, ...], barrier: Barrier) -> None:
         rank, seq, job_id, task, queue, _, _, attempt, failures, crashes, _, _, run_at, *_ = row
@@ -124,41 +138,49 @@ class Claim:
         self._gone.append(ready[:4])
         self._aside += 1
 
-    def _lease(self, row: tuple[Any, ...], slots: str | None) -> None:
-        rank, seq, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
-        most, timeout, run_at, created_at, error, tags, origin, meta, batch_id, tick, key, flow, terms = rest
-        turn = self._turn
-        started = len(self._claims) < turn.start and crashes < turn.cautious
-        started_at = self._tx.now if started else None
-        attempt += started
-        lease = self._tx.next_lease()
-        held = (lease, turn.worker, seq, run_at, started_at, attempt, failures, crashes, self._deadline, slots)
-        self._leases.append((job_id, queue, task, *held))
-        self._gone.append((queue, task, rank, seq))
-        self._tx.count_move(queue, task, Status.PENDING, Status.RUNNING)
-        self._claims.append(
-            Record(
-                job_id, task, queue, Status.RUNNING, priority, payload, attempt, failures, crashes, most, timeout, run_at,
-                created_at, started_at, None, error, None, tags, origin, meta, batch_id, tick, key, turn.worker, lease,
-                False, flow, terms,
-            )
-        )  # fmt: skip
-
     def _write(self) -> None:
         """Write the leases, and take those claimed or put aside out of ``ready``."""
         many, sql = self._tx.connection.executemany, self._tx.sql
-        if self._leases:
-            many(sql.lease, self._leases)
-            self._leases.clear()
+        if self._chosen:
+            many(sql.lease, self._lease())
+            self._chosen.clear()
         if self._gone:
             many(sql.delete_ready, self._gone)
             self._gone.clear()
-        holds = self._tx.holds
         if self._starting:  # what is held only until the start
+            holds = self._tx.holds
             holds.load(key for flow, *_ in self._starting for key in moving(flow, Status.PENDING, Status.RUNNING))
             for flow, job_id, created_at in self._starting:
                 holds.move(flow, job_id, created_at, Status.PENDING, Status.RUNNING)
             self._starting.clear()
+
+    def _lease(self) -> list[tuple[Any, ...]]:
+        """Give leases to those chosen; return the rows of ``running``."""
+        turn, now, deadline, claims, gone = self._turn, self._tx.now, self._deadline, self._claims, self._gone
+        worker, lease = turn.worker, self._tx.draw_leases(len(self._chosen))
+        leases = []
+        numbers: dict[Stream, int] = {}
+        for place, (row, slots) in enumerate(self._chosen, len(claims)):
+            rank, seq, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
+            most, timeout, run_at, created_at, error, tags, origin, meta, batch_id, tick, key, flow, terms = rest
+            started = place < turn.start and crashes < turn.cautious
+            started_at = now if started else None
+            attempt += started
+            lease += 1
+            held = (lease, worker, seq, run_at, started_at, attempt, failures, crashes, deadline, slots)
+            leases.append((job_id, queue, task, *held))
+            gone.append((queue, task, rank, seq))
+            numbers[queue, task] = numbers.get((queue, task), 0) + 1
+            claims.append(
+                Record(
+                    job_id, task, queue, Status.RUNNING, priority, payload, attempt, failures, crashes, most, timeout,
+                    run_at, created_at, started_at, None, error, None, tags, origin, meta, batch_id, tick, key, worker,
+                    lease, False, flow, terms,
+                )
+            )  # fmt: skip
+        for stream, number in numbers.items():
+            self._tx.count_moves(stream, Status.PENDING, Status.RUNNING, number)
+        return leases
 
 
 def open_streams(connection: sqlite3.Connection | Plain, sql: Sql, turn: Turn) -> list[Stream]:
@@ -169,7 +191,7 @@ def open_streams(connection: sqlite3.Connection | Plain, sql: Sql, turn: Turn) -
     found = connection.execute(sql.streams).fetchall()
     if not found:
         return []
-    tasks, queues = frozenset(turn.tasks), _queues(turn)
+    tasks, queues = frozenset(turn.tasks), _queues(turn) if turn.takes else turn.queues
     wanted = [s for s in found if s[1] in tasks and (queues is None or s[0] in queues)]
     if wanted and (paused := set(connection.execute(sql.pauses))):
         wanted = [s for s in wanted if ("queue", s[0]) not in paused and ("task", s[1]) not in paused]
@@ -179,7 +201,7 @@ def open_streams(connection: sqlite3.Connection | Plain, sql: Sql, turn: Turn) -
 def _queues(turn: Turn) -> frozenset[str] | None:
     """Return all queues of a demand; ``None`` = every queue."""
     queues: set[str] = set()
-    for part in turn.parts():
+    for part in turn.takes:
         if part.queues is None:
             return None
         queues.update(part.queues)

@@ -157,20 +157,19 @@ class SqliteDriver(Controls):
 
     def _idle(self, turn: Turn) -> Turned | None:
         """Look, without the write lock, whether there is nothing to do."""
+        clock = self._clock()
         with self._reading() as connection:
             execute = connection.execute
             connection.execute("BEGIN") if self.path is not None else None
             try:
-                (shift,) = execute(self._sql.now_shift).fetchone()
+                values = (clock, turn.worker, turn.worker)
+                shift, due, look_at, wide, ripe, heard, known, mail = execute(self._sql.glance, values).fetchone()
                 self._shift = shift
-                now = self._clock() + shift
-                due, look_at, wide, ripe, heard = execute(self._sql.glance, (now,)).fetchone()
+                now = clock + shift
                 due = min((at for at in (due, look_at) if at is not None), default=None)
-                status = execute(self._sql.worker_status, (turn.worker,)).fetchone()
-                known = status is None or status[0] != "lost"
                 if (
-                    (due is not None and due <= now)
-                    or execute(self._sql.signals, (turn.worker,)).fetchone() is not None
+                    mail
+                    or (due is not None and due <= now)
                     or (known and turn.limit > 0 and self._has_work(connection, turn, now, wide=wide))
                 ):
                     return None
@@ -178,7 +177,9 @@ class SqliteDriver(Controls):
             finally:
                 if self.path is not None:
                     execute("COMMIT")
-        return Turned(now=now, claims=[], refused=[], signals=[], due=due, known=known, ripe=told, heard=bool(heard))
+        return Turned(
+            now=now, claims=[], refused=[], signals=[], due=due, known=bool(known), ripe=told, heard=bool(heard)
+        )
 
     def _has_work(self, connection: sqlite3.Connection, turn: Turn, now: float, *, wide: bool) -> bool:
         """Whether a claim would bring something, or has to note that it does not."""

@@ -103,8 +103,6 @@ class Gates:
         self._left: list[tuple[str, int]] = []
         self._aside: list[tuple[Any, ...]] = []
         self._freed: list[Barrier] = []
-        self.changed = False
-        """Whether any gate was changed in this transaction."""
         self._back: set[int] = set()
         """Jobs that were let back and that nobody has claimed since."""
 
@@ -290,7 +288,6 @@ class Gates:
         """Write what has changed."""
         if not (self._changed or self._gone):
             return
-        self.changed = True
         many = self._connection.executemany
         for rows, statement in (
             (self._left, self._sql.drop_slot),

@@ -160,7 +160,6 @@ _STATEMENTS = {
                   SELECT attempt, worker, started_at, finished_at, outcome, error FROM {p}_done
                   WHERE id = ? AND outcome IS NOT NULL
                   ORDER BY number""",
-    "now_shift": "SELECT shift FROM {p}_counter WHERE queue = '' AND task = ''",
     "add_pulse": """INSERT INTO {p}_pulse VALUES (?, ?, ?, ?)
                     ON CONFLICT (second, queue) DO UPDATE SET processed = processed + excluded.processed,
                         failed = failed + excluded.failed""",

@@ -6,12 +6,18 @@ _GATE = "key, most, per, burst, weight, pinned, used, blocked, arrival, starved,
 _BATCH = """id, name, origin, CAST(meta AS BLOB), parent, CAST(callbacks AS BLOB), created_at, open, total, completed, dead,
             cancelled, children, fired, finished_at"""
 
+# All that a turn must know before it does anything: a row or the end of an index each. Takes the clock without the
+# shift, and the worker twice.
 GLANCE = """
-SELECT (SELECT min(run_at) FROM {p}_timer),
+SELECT c.shift,
+       (SELECT min(run_at) FROM {p}_timer),
        (SELECT min(look_at) FROM {p}_gate WHERE look_at IS NOT NULL),
        EXISTS (SELECT 1 FROM {p}_gate WHERE wide = 1),
        EXISTS (SELECT 1 FROM {p}_batch WHERE ripe = 1),
-       EXISTS (SELECT 1 FROM {p}_ear WHERE until > ?)
+       EXISTS (SELECT 1 FROM {p}_ear WHERE until > ? + c.shift),
+       coalesce((SELECT status FROM {p}_worker WHERE id = ?), '') != 'lost',
+       EXISTS (SELECT 1 FROM {p}_signal WHERE worker = ?)
+FROM {p}_counter c WHERE c.queue = '' AND c.task = ''
 """
 
 FLOW = {

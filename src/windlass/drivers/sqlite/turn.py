@@ -34,20 +34,18 @@ def exchange(tx: Tx, turn: Turn) -> Turned:
     refused = tx.settle(turn.settlements)
     refused += _start(tx, turn.starting)
     tx.flush()
-    due, look_at, wide, ripe, heard = execute(sql.glance, (now,)).fetchone()
+    values = (now - tx.shift, turn.worker, turn.worker)
+    _, due, look_at, wide, ripe, heard, known, mail = execute(sql.glance, values).fetchone()
     if due is not None and due <= now:
         due = _promote(tx)
     if look_at is not None and look_at <= now:
         tx.gates.admit()
-    known = _is_known(tx, turn.worker)
     claim = Claim(tx, turn, wide=bool(wide))
     claims = claim.take() if known and turn.limit > 0 and turn.tasks else []
-    rows = execute(sql.signals, (turn.worker,)).fetchall()
-    if rows:
-        execute(sql.delete_signals, (turn.worker,))
-    signals = [Signal(job_id, lease, bool(cancel)) for job_id, lease, cancel in rows]
-    tx.flush()
-    if look_at is not None or tx.gates.changed:
+    signals = _signals(tx, turn.worker) if mail else []
+    if tx.gated or tx.batched:
+        tx.flush()
+    if look_at is not None or tx.gated:
         due = min((at for at in (due, tx.gates.next_look()) if at is not None), default=None)
     return Turned(
         now=now,
@@ -55,8 +53,8 @@ def exchange(tx: Tx, turn: Turn) -> Turned:
         refused=refused,
         signals=signals,
         due=now if claim.unfinished else due,
-        known=known,
-        ripe=tx.batches.ripe(RIPE) if ripe or tx.batches.touched else (),
+        known=bool(known),
+        ripe=tx.batches.ripe(RIPE) if ripe or tx.batched else (),
         heard=bool(heard),
     )
 
@@ -83,7 +81,7 @@ def _promote(tx: Tx) -> float | None:
             tx.arrive(record, superseded(due_(record), rival), seq=0, finished_at=tx.now)
             continue
         tx.make_available(job_id, queue, task, priority, run_at=run_at, counters=counters)
-        tx.count_move(queue, task, Status.RETRYING if retrying else Status.SCHEDULED, Status.PENDING)
+        tx.count_moves((queue, task), Status.RETRYING if retrying else Status.SCHEDULED, Status.PENDING)
     tx.wake()
     tx.flush()
     return execute(sql.next_due).fetchone()[0]  # type: ignore[no-any-return]
@@ -103,6 +101,8 @@ def _outdone(tx: Tx, rows: Sequence[tuple[Any, ...]]) -> dict[int, tuple[Record,
     return late
 
 
-def _is_known(tx: Tx, worker: str) -> bool:
-    row = tx.connection.execute(tx.sql.worker_status, (worker,)).fetchone()
-    return row is None or row[0] != "lost"
+def _signals(tx: Tx, worker: str) -> list[Signal]:
+    """Hand a worker's messages out, once."""
+    rows = tx.connection.execute(tx.sql.signals, (worker,)).fetchall()
+    tx.run(tx.sql.delete_signals, worker)
+    return [Signal(job_id, lease, bool(cancel)) for job_id, lease, cancel in rows]

@@ -55,9 +55,9 @@ class Tx:
         self._job, self._lease, self._seq, self.shift = self._execute(sql.counters).fetchone()
         self._drawn = (self._job, self._lease, self._seq)
         self.now = clock() + self.shift
-        self.holds = Holds(connection, sql, self.now)
-        self.gates = Gates(connection, sql, self.now)
-        self.batches = Batches(connection, sql)
+        self._holds: Holds | None = None
+        self._gates: Gates | None = None
+        self._batches: Batches | None = None
         self._plain_jobs: list[tuple[Any, ...]] = []
         self._jobs: list[tuple[Any, ...]] = []
         self._tags: list[tuple[str, int]] = []
@@ -103,9 +103,9 @@ class Tx:
         if self._forgotten:
             self._forget(self._forgotten)
             self._forgotten.clear()
-        self.holds.flush()
-        self.gates.flush()
-        self.batches.flush()
+        for part in (self._holds, self._gates, self._batches):
+            if part is not None:
+                part.flush()
 
     def finish(self) -> None:
         """Write the counters; the last thing before the commit."""
@@ -123,7 +123,7 @@ class Tx:
             if pulses:
                 self._many(self.sql.add_pulse, pulses)
             self._deltas.clear()
-        if self._wake or self.gates.wanted():
+        if self._wake or (self._gates is not None and self._gates.wanted()):
             self._bells = [row[0] for row in self._execute(self.sql.bells)]
 
     def committed(self) -> None:
@@ -139,44 +139,85 @@ class Tx:
         """Ring those who wait, once it is committed."""
         self._wake = True
 
+    # ------------------------------------------------------------------ what only some jobs need
+
+    @property
+    def holds(self) -> Holds:
+        """The unique keys."""
+        if self._holds is None:
+            self._holds = Holds(self.connection, self.sql, self.now)
+        return self._holds
+
+    @property
+    def gates(self) -> Gates:
+        """The limits and rates."""
+        if self._gates is None:
+            self._gates = Gates(self.connection, self.sql, self.now)
+        return self._gates
+
+    @property
+    def batches(self) -> Batches:
+        """The batches."""
+        if self._batches is None:
+            self._batches = Batches(self.connection, self.sql)
+        return self._batches
+
+    @property
+    def gated(self) -> bool:
+        """Whether gates may have changed here."""
+        return self._gates is not None
+
+    @property
+    def batched(self) -> bool:
+        """Whether batches may have changed here."""
+        return self._batches is not None
+
     # ------------------------------------------------------------------ enqueue
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store new jobs; what could be refused is before the first write."""
+        if not any(job.holds or job.idempotency_key is not None or job.batch_id is not None for job in jobs):
+            return self._store(jobs)
+        first = self._job + 1
         members = batches_of(jobs)
         if members:
             self.batches.check(members)
-        before = self._job
-        sifted, records = self._insert(jobs, strict=True)
-        known = {rival: record for rival in sifted.missing(before + 1) if (record := self._read(rival)) is not None}
+        sifted = self._sift(jobs)
+        sifted.refuse(first, self.now, self._read)
+        records = self._store(sifted.stored)
+        known = {rival: record for rival in sifted.missing(first) if (record := self._read(rival)) is not None}
         return sifted.answer(records, known)
 
-    def _insert(self, jobs: Sequence[NewJob], *, strict: bool) -> tuple[Sifted, list[Record]]:
-        first = self._job + 1
+    def _sift(self, jobs: Sequence[NewJob]) -> Sifted:
         keys = keys_of(jobs)
-        sifted = sift(jobs, self.holds.held(keys), first_id=first, now=self.now) if keys else Sifted(jobs)
-        if strict:
-            sifted.refuse(first, self.now, self._read)
-        planned = plan(sifted.stored, first_id=first, first_seq=self._seq + 1, now=self.now)
-        if not planned.records:
-            return sifted, []
-        last = self._job = self._job + len(planned.records)
-        self._seq += len(planned.records)
+        if not keys:
+            return Sifted(jobs)
+        return sift(jobs, self.holds.held(keys), first_id=self._job + 1, now=self.now)
+
+    def _store(self, jobs: Sequence[NewJob]) -> list[Record]:
+        if not jobs:
+            return []
+        first, last = self._job + 1, self._job + len(jobs)
+        planned = plan(jobs, first_id=first, first_seq=self._seq + 1, now=self.now)
         self._plain_jobs.extend(planned.plain_jobs)
         self._jobs.extend(planned.jobs)
         self._tags.extend(planned.tags)
         self._timer.extend(planned.timer)
-        self.holds.take(planned.holds)
-        self.batches.add(planned.batches.items())
+        if planned.holds:
+            self.holds.take(planned.holds)
+        if planned.batches:
+            self.batches.add(planned.batches)
         # The ids of one transaction follow each other, whoever asked for them.
         self._fresh = (self._fresh[0] if self._fresh else first, last)
+        self._job = last
+        self._seq += len(jobs)
         for (queue, task, status), number in planned.counts.items():
             delta = self._deltas[queue, task]
             delta[_STATUS[status]] += number
             delta[_ENQUEUED] += number
         # A job that becomes due later must wake sleepers too: they sleep until the next due time that they know.
         self._wake = True
-        return sifted, planned.records
+        return planned.records
 
     def _read(self, job_id: int) -> Record | None:
         """Read a job that may have been written in this transaction."""
@@ -201,8 +242,10 @@ class Tx:
             del live[record.id]  # a second end of the same lease in one turn is refused
             gone.append(record.id)
             if settlement.then:
-                self._insert(settlement.then, strict=False)
-            transition = self._let(record, settlement.transition)
+                self._store(self._sift(settlement.then).stored)
+            transition = settlement.transition
+            if record.flow is not None:
+                transition = self._let(record, record.flow, transition)
             self.arrive(record, transition, seq=seq, finished_at=settlement.finished_at)
             if slots is not None:
                 self.gates.leave(record.id, slots)
@@ -212,28 +255,30 @@ class Tx:
 
     def _load_keys(self, settlements: Sequence[Settlement]) -> None:
         """Read the keys that these moves have to do with, together."""
-        self.holds.load(
-            key
-            for s in settlements
-            if s.record.flow is not None
-            for key in moving(flow_of(s.record.flow), s.record.status, s.transition.status)
-        )
+        keyed = [(s.record.flow, s) for s in settlements if s.record.flow is not None]
+        if keyed:
+            self.holds.load(
+                key
+                for flow, settlement in keyed
+                for key in moving(flow_of(flow), settlement.record.status, settlement.transition.status)
+            )
 
     def live(self, ids: list[int]) -> dict[int, tuple[int, int, str | None]]:
         """Return lease, place and slots of those of *ids* that run."""
         rows = self._execute(self.sql.live, (_encode(ids).decode(),))
         return {job_id: (lease, seq, slots) for job_id, lease, seq, slots in rows}
 
-    def next_lease(self) -> int:
-        """Draw a lease number."""
-        self._lease += 1
-        return self._lease
+    def draw_leases(self, number: int) -> int:
+        """Draw so many lease numbers; return the last before them."""
+        before = self._lease
+        self._lease += number
+        return before
 
-    def count_move(self, queue: str, task: str, before: Status, after: Status) -> None:
-        """Count a job that goes from one status to another."""
-        delta = self._deltas[queue, task]
-        delta[_STATUS[before]] -= 1
-        delta[_STATUS[after]] += 1
+    def count_moves(self, stream: tuple[str, str], before: Status, after: Status, number: int = 1) -> None:
+        """Count jobs of a queue and task that go from one status to another."""
+        delta = self._deltas[stream]
+        delta[_STATUS[before]] -= number
+        delta[_STATUS[after]] += number
 
     def make_available(
         self, job_id: int, queue: str, task: str, priority: int, *, run_at: float, counters: Sequence[int]
@@ -270,15 +315,14 @@ class Tx:
             return None
         return self.holds.rival(flow_of(record.flow), record.id, record.status, transition.status)
 
-    def _let(self, record: Record, transition: Transition) -> Transition:
+    def _let(self, record: Record, encoded: bytes, transition: Transition) -> Transition:
         """Return what the job becomes, cancelled if another has its key; move its keys."""
-        if record.flow is None:
-            return transition
-        rival = self.rival(record, transition)
+        flow = flow_of(encoded)
+        rival = self.holds.rival(flow, record.id, record.status, transition.status)
         if rival is not None:
             transition = superseded(transition, rival)
         after = transition.status if transition.keep else None
-        self.holds.move(flow_of(record.flow), record.id, record.created_at, record.status, after)
+        self.holds.move(flow, record.id, record.created_at, record.status, after)
         return transition
 
     # ------------------------------------------------------------------ arriving
@@ -290,12 +334,14 @@ class Tx:
         job_id, queue, task = record.id, record.queue, record.task
         if record.batch_id is not None:
             self.batches.move(record.batch_id, record.status, status)
+        delta = self._deltas[queue, task]
         for name in totals(transition):
-            self._deltas[queue, task][_COLUMN["total_" + name]] += 1
+            delta[_COLUMN["total_" + name]] += 1
+        delta[_STATUS[record.status]] -= 1
         if not transition.keep:
-            self.delete(job_id, queue, task, record.status)
+            self._forgotten.append(job_id)
             return
-        self.count_move(queue, task, record.status, status)
+        delta[_STATUS[status]] += 1
         counters = (transition.attempt, transition.failures, transition.crashes)
         ended = record.status is Status.RUNNING and transition.outcome is not None
         error = text(transition.error)

@@ -37,14 +37,16 @@ CREATE TABLE {p}_job (
     stream integer NOT NULL,
     max_attempts integer,
     payload json NOT NULL,                  -- json and not jsonb: what comes out is what went in, to the byte
+    flags smallint,                         -- NULL: plain. 1 holds keys, 2 brings gates, 4 member of a batch, 8 has a key not always
     tags text,
     origin text,
     meta json,
-    idempotency_key text
+    idempotency_key text,
+    flow text,                              -- JSON: [[[key, mask, window, strict], …], [[key, most, per, burst, weight], …]]
+    terms text                              -- JSON that only workers read
 );
 CREATE INDEX {n}_job_origin ON {p}_job (origin, id) WHERE origin IS NOT NULL;
 CREATE INDEX {n}_job_batch ON {p}_job (batch_id, id) WHERE batch_id IS NOT NULL;
-CREATE INDEX {n}_job_key ON {p}_job (idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE {p}_tag (
     job_id bigint NOT NULL,
@@ -62,10 +64,27 @@ CREATE TABLE {p}_ready (
     attempt integer,                        -- NULL: 0, as the next two
     failures integer,
     crashes integer,
+    flags smallint,                         -- of the job, as in the tables below
     PRIMARY KEY (stream, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000, vacuum_truncate = false);
 CREATE INDEX {n}_ready_again ON {p}_ready (stream, id) WHERE seq <> id;
+
+-- pending too, but put aside: a gate was shut at the claim. It starts from here, or leaves for another table like any other.
+CREATE TABLE {p}_blocked (
+    seq bigint NOT NULL,
+    id bigint NOT NULL,
+    run_at double precision,
+    stream integer NOT NULL,
+    attempt integer,
+    failures integer,
+    crashes integer,
+    flags smallint,
+    key text COLLATE "C" NOT NULL,          -- of the gate
+    PRIMARY KEY (key, stream, seq)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000, vacuum_truncate = false);
+CREATE INDEX {n}_blocked_job ON {p}_blocked (stream, id);
 
 -- scheduled and retrying
 CREATE TABLE {p}_timer (
@@ -75,6 +94,7 @@ CREATE TABLE {p}_timer (
     attempt integer,
     failures integer,
     crashes integer,
+    flags smallint,
     retrying boolean NOT NULL,
     PRIMARY KEY (stream, retrying, id)      -- as that of done
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
@@ -92,8 +112,10 @@ CREATE TABLE {p}_running (
     attempt integer NOT NULL,
     failures integer,
     crashes integer,
+    flags smallint,
     cancel boolean,
-    worker text NOT NULL
+    worker text NOT NULL,
+    slots jsonb                             -- the limits it has passed, an array of keys
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000, vacuum_truncate = false);
 
@@ -202,3 +224,76 @@ CREATE TABLE {p}_signal (
     cancel boolean NOT NULL,
     PRIMARY KEY (worker, job_id, lease, cancel)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+-- Who has which key. Two who want the same wait here for each other, and for nobody else.
+CREATE TABLE {p}_hold (
+    key text COLLATE "C" PRIMARY KEY,
+    job_id bigint NOT NULL,
+    until double precision                  -- NULL: as long as its job is in one of the hold's statuses
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+-- Limits and rates. Locked by whoever passes one or gives a slot back.
+CREATE TABLE {p}_gate (
+    key text COLLATE "C" PRIMARY KEY,
+    most double precision NOT NULL,
+    per double precision NOT NULL,          -- 0: a limit
+    burst double precision NOT NULL,
+    weight double precision NOT NULL,
+    arrival double precision NOT NULL,      -- a rate's theoretical arrival time
+    used integer NOT NULL,                  -- running jobs that have passed a limit
+    wide boolean NOT NULL,                  -- of a whole task or queue
+    pinned boolean NOT NULL,
+    starved boolean NOT NULL                -- a stream was passed over because of it
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX {n}_gate_wide ON {p}_gate (key) WHERE wide;
+
+-- When there may be room again for jobs put aside. Appended without a lock, taken by whoever looks.
+CREATE TABLE {p}_look (
+    at double precision NOT NULL,
+    key text COLLATE "C" NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX {n}_look_at ON {p}_look (at);
+CREATE INDEX {n}_look_key ON {p}_look (key, at);
+
+CREATE TABLE {p}_batch (
+    id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    created_at double precision NOT NULL,
+    finished_at double precision,
+    parent bigint,
+    total bigint NOT NULL,                  -- without what is in batch_add
+    completed bigint NOT NULL,
+    dead bigint NOT NULL,
+    cancelled bigint NOT NULL,
+    children integer NOT NULL,              -- nested batches that have not finished
+    open boolean NOT NULL,
+    ripe boolean,                           -- something is to be decided about it; else NULL
+    name text NOT NULL,
+    origin text,
+    meta json,
+    callbacks json,
+    fired text[] NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX {n}_batch_ripe ON {p}_batch (id) WHERE ripe;
+
+-- New members, until the next end of one is counted: whoever enqueues, perhaps in a long transaction, makes no other wait.
+CREATE TABLE {p}_batch_add (
+    batch_id bigint NOT NULL,
+    total integer NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX {n}_batch_add_batch ON {p}_batch_add (batch_id);
+
+-- What handlers tell: number 0 is how far they are, the others are lines of the job's log.
+CREATE TABLE {p}_note (
+    job_id bigint NOT NULL,
+    at double precision NOT NULL,
+    number integer NOT NULL,
+    text text NOT NULL,
+    PRIMARY KEY (job_id, number)
+);
+
+-- Who listens to what is published.
+CREATE TABLE {p}_ear (
+    id text PRIMARY KEY,
+    until double precision NOT NULL
+);
