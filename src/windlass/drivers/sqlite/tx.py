@@ -68,7 +68,16 @@ class Tx:
         self._done: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
         self._signals: list[tuple[str, int, int, int]] = []
+        self._buffers = (
+            (self._attempts, sql.insert_attempt),
+            (self._done, sql.insert_done),
+            (self._timer, sql.insert_timer),
+            (self._ready, sql.insert_ready),
+            (self._places, sql.place),
+            (self._signals, sql.insert_signal),
+        )
         self._forgotten: list[int] = []
+        self._parts: list[Holds | Gates | Batches] = []
         self._deltas: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(TALLY))
         self._wake = False
         self._bells: list[str] = []
@@ -89,23 +98,15 @@ class Tx:
                     fresh.clear()
             self._execute(self.sql.insert_new_ready, self._fresh * 2)
             self._fresh = None
-        for rows, statement in (
-            (self._attempts, self.sql.insert_attempt),
-            (self._done, self.sql.insert_done),
-            (self._timer, self.sql.insert_timer),
-            (self._ready, self.sql.insert_ready),
-            (self._places, self.sql.place),
-            (self._signals, self.sql.insert_signal),
-        ):
+        for rows, statement in self._buffers:
             if rows:
                 self._many(statement, rows)
                 rows.clear()
         if self._forgotten:
             self._forget(self._forgotten)
             self._forgotten.clear()
-        for part in (self._holds, self._gates, self._batches):
-            if part is not None:
-                part.flush()
+        for part in self._parts:
+            part.flush()
 
     def finish(self) -> None:
         """Write the counters; the last thing before the commit."""
@@ -146,6 +147,7 @@ class Tx:
         """The unique keys."""
         if self._holds is None:
             self._holds = Holds(self.connection, self.sql, self.now)
+            self._parts.append(self._holds)
         return self._holds
 
     @property
@@ -153,6 +155,7 @@ class Tx:
         """The limits and rates."""
         if self._gates is None:
             self._gates = Gates(self.connection, self.sql, self.now)
+            self._parts.append(self._gates)
         return self._gates
 
     @property
@@ -160,6 +163,7 @@ class Tx:
         """The batches."""
         if self._batches is None:
             self._batches = Batches(self.connection, self.sql)
+            self._parts.append(self._batches)
         return self._batches
 
     @property
