@@ -14,7 +14,7 @@ import msgspec
 from windlass.drivers.sqlite.batches import Batches
 from windlass.drivers.sqlite.gates import Gates
 from windlass.drivers.sqlite.holds import Holds, moving
-from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift, text
+from windlass.drivers.sqlite.insert import Sifted, batches_of, flows_of, keys_of, plan, sift, text
 from windlass.job import FINISHED, Record, Status
 from windlass.lifecycle import TOTALS, Transition, superseded, totals
 from windlass.uniqueness import flow_of
@@ -188,17 +188,20 @@ class Tx:
             self.batches.check(members)
         sifted = self._sift(jobs)
         sifted.refuse(first, self.now, self._read)
-        records = self._store(sifted.stored)
+        records = self._store(sifted.stored, sifted.taken)
+        if sifted.rivals is None:
+            return records
         known = {rival: record for rival in sifted.missing(first) if (record := self._read(rival)) is not None}
         return sifted.answer(records, known)
 
     def _sift(self, jobs: Sequence[NewJob]) -> Sifted:
-        keys = keys_of(jobs)
+        flows = flows_of(jobs)
+        keys = keys_of(flows)
         if not keys:
             return Sifted(jobs)
-        return sift(jobs, self.holds.held(keys), first_id=self._job + 1, now=self.now)
+        return sift(jobs, flows, self.holds.held(keys), first_id=self._job + 1, now=self.now)
 
-    def _store(self, jobs: Sequence[NewJob]) -> list[Record]:
+    def _store(self, jobs: Sequence[NewJob], taken: Sequence[tuple[str, int]] = ()) -> list[Record]:
         if not jobs:
             return []
         first, last = self._job + 1, self._job + len(jobs)
@@ -207,8 +210,8 @@ class Tx:
         self._jobs.extend(planned.jobs)
         self._tags.extend(planned.tags)
         self._timer.extend(planned.timer)
-        if planned.holds:
-            self.holds.take(planned.holds)
+        if taken:
+            self.holds.take(taken)
         if planned.batches:
             self.batches.add(planned.batches)
         # The ids of one transaction follow each other, whoever asked for them.
@@ -246,7 +249,8 @@ class Tx:
             del live[record.id]  # a second end of the same lease in one turn is refused
             gone.append(record.id)
             if settlement.then:
-                self._store(self._sift(settlement.then).stored)
+                sifted = self._sift(settlement.then)
+                self._store(sifted.stored, sifted.taken)
             transition = settlement.transition
             if record.flow is not None:
                 transition = self._let(record, record.flow, transition)
