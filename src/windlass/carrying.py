@@ -83,6 +83,14 @@ def loaded(
     return {**loaded, **(given or {})}
 
 
+def inherited(meta: bytes | None, record: Record) -> bytes:
+    """Return the ``meta`` of a job that follows *record*, with its correlation id unless it has one of its own."""
+    if meta is not None and (_KEY in meta or not meta.startswith(b"{")):
+        return meta
+    given: dict[str, msgspec.Raw] = {} if meta is None else msgspec.json.decode(meta, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({CORRELATION: correlation_of(record), **given})
+
+
 def enter(record: Record, variables: Mapping[str, contextvars.ContextVar[Any]]) -> list[contextvars.Token[Any]]:
     """Set what a job carries, for its attempt; return the tokens that undo it."""
     tokens: list[contextvars.Token[Any]] = [_attempt.set(record)]

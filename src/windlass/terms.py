@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from windlass.carrying import inherited
 from windlass.job import Gate, Hold, NewJob
 
 if TYPE_CHECKING:
     from windlass.job import Record
+
+
+NOTHING = msgspec.Raw()
+"""What is not there; msgspec decodes no ``Raw | None``."""
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,11 +34,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delay: float = 0.0
     tags: tuple[str, ...] = ()
     origin: str | None = None
-    meta: msgspec.Raw | None = None
+    meta: msgspec.Raw = NOTHING
     idempotency_key: str | None = None
     holds: tuple[Hold, ...] = ()
     gates: tuple[Gate, ...] = ()
-    terms: msgspec.Raw | None = None
+    terms: msgspec.Raw = NOTHING
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,8 +88,8 @@ def _earlier(created_at: float, after: float | None, at: float | None) -> float 
     return created_at + after if at is None else min(created_at + after, at)
 
 
-def _raw(value: bytes | None) -> msgspec.Raw | None:
-    return None if value is None else msgspec.Raw(value)
+def _raw(value: bytes | None) -> msgspec.Raw:
+    return NOTHING if value is None else msgspec.Raw(value)
 
 
 def link(job: NewJob, previous: tuple[str, ...]) -> Link:
@@ -120,12 +125,12 @@ def single(step: Link) -> NewJob:
         delay=step.delay,
         tags=step.tags,
         origin=step.origin,
-        meta=None if step.meta is None else bytes(step.meta),
+        meta=bytes(step.meta) or None,
         idempotency_key=step.idempotency_key,
         # There is nobody who could be told of a conflict.
         holds=tuple(msgspec.structs.replace(hold, strict=False) for hold in step.holds),
         gates=step.gates,
-        terms=None if step.terms is None else bytes(step.terms),
+        terms=bytes(step.terms) or None,
     )
 
 
@@ -145,6 +150,7 @@ def following(record: Record, terms: Terms, result: bytes | None) -> tuple[NewJo
         msgspec.structs.replace(
             job,
             payload=payload,
+            meta=inherited(job.meta, record),
             batch_id=record.batch_id,
             terms=encode(msgspec.structs.replace(own, chain=tuple(rest))),
         ),

@@ -149,7 +149,7 @@ def test_the_hot_statements_use_their_indexes(tmp_path: Path) -> None:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
         scans = [line for line in plan if line.startswith("SCAN") and "json_each" not in line and " e" not in line]
         assert not [s for s in scans if "USING" not in s and "VIRTUAL" not in s], (name, plan)
-    head = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql.head}", ("q", "t", 10))]
+    head = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql.head}", ("q", "t", 10, 0))]
     assert any("SEARCH r USING PRIMARY KEY" in line for line in head), head
     assert not any("TEMP B-TREE" in line for line in head), head
     connection.close()

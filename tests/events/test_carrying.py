@@ -10,7 +10,7 @@ import pytest
 
 from tests.events import carriers
 from tests.waiting import until
-from windlass import ConfigurationError, Context, Job, PayloadError, Windlass
+from windlass import PREVIOUS, ConfigurationError, Context, Job, PayloadError, Windlass, chain
 from windlass.testing import testing
 
 if TYPE_CHECKING:
@@ -59,6 +59,21 @@ def test_a_handler_sees_the_value_its_job_was_enqueued_with(app: Windlass, colou
         assert (ended(first).result, ended(second).result) == ("ada", "nobody")
     assert first.meta == {"context": {"user": "ada"}, "a": 1}
     assert second.meta == {}
+
+
+def test_the_steps_of_a_chain_belong_together(app: Windlass) -> None:
+    """And carry what was there when the chain was made."""
+    app.register("first", lambda: 1)
+    app.register("second", lambda number: [number, user.get("nobody")])
+    app.register("third", lambda: user.get("nobody"))
+    steps = [app.tasks["first"].job(), app.tasks["second"].using(meta={"a": 1}).job(PREVIOUS), app.tasks["third"].job()]
+    with app.worker():
+        root = with_user("ada", lambda: chain(*steps).enqueue())
+        until(lambda: app.count(status="completed") == 3)
+    third, second, first = app.jobs()
+    assert (second.result, third.result) == ([1, "ada"], "ada")
+    assert [job.correlation_id for job in (first, second, third)] == [str(root.id)] * 3
+    assert second.meta == {"context": {"user": "ada"}, "a": 1, "correlation_id": str(root.id)}
 
 
 @pytest.mark.parametrize("colour", ["thread", "async"])

@@ -37,12 +37,13 @@ _FLOW = 21
 class Claim:
     """One turn's claim."""
 
+    __slots__ = ("_aside", "_chosen", "_claims", "_gone", "_starting", "_turn", "_tx", "_wide")
+
     def __init__(self, tx: Tx, turn: Turn, *, wide: bool) -> None:
         self._tx = tx
         self._turn = turn
         self._wide = wide
         """Whether there are gates of whole queues or tasks at all."""
-        self._deadline = None if turn.deadline is None else tx.now + turn.deadline
         self._claims: list[Record] = []
         self._chosen: list[tuple[tuple[Any, ...], str | None]] = []
         """Rows to be leased, and the slots that their jobs have now."""
@@ -70,22 +71,27 @@ class Claim:
         return self._claims
 
     def _take_from_one(self, stream: Stream, most: int) -> None:
-        """Take the first of a stream."""
-        cursor = self._tx.connection.execute(self._tx.sql.head, (*stream, most + ASIDE))
-        while (rest := most - len(self._chosen)) > 0 and not self.unfinished and (rows := cursor.fetchmany(rest)):
+        """Take the first of a stream: no more are read than are wanted, unless some have to be put aside."""
+        seen, limit = 0, most
+        while True:
+            rows = self._tx.connection.execute(self._tx.sql.head, (*stream, limit, seen)).fetchall()
             for row in rows:
                 if row[_FLOW] is None:
                     self._chosen.append((row, None))
                 else:
                     self._offer(row, stream)
-        cursor.close()
+                if len(self._chosen) >= most or self.unfinished:
+                    return
+            if len(rows) < limit:
+                return
+            seen, limit = seen + len(rows), ASIDE
 
     def _take_from(self, streams: list[Stream], most: int) -> None:
         """Merge the heads of the streams."""
         statement = self._tx.sql.head
         # sqlite3 keeps one prepared statement per text; a number makes the texts of open cursors differ.
         cursors = [
-            (stream, self._tx.connection.execute(f"{statement} -- {number}", (*stream, most + ASIDE)))
+            (stream, self._tx.connection.execute(f"{statement} -- {number}", (*stream, most + ASIDE, 0)))
             for number, stream in enumerate(streams)
             if not (self._wide and self._is_shut(stream))
         ]
@@ -156,7 +162,8 @@ class Claim:
 
     def _lease(self) -> list[tuple[Any, ...]]:
         """Give leases to those chosen; return the rows of ``running``."""
-        turn, now, deadline, claims, gone = self._turn, self._tx.now, self._deadline, self._claims, self._gone
+        turn, now, claims, gone = self._turn, self._tx.now, self._claims, self._gone
+        deadline = None if turn.deadline is None else now + turn.deadline
         worker, lease = turn.worker, self._tx.draw_leases(len(self._chosen))
         leases = []
         numbers: dict[Stream, int] = {}

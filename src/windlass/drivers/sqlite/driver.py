@@ -18,7 +18,7 @@ from windlass.drivers.sqlite.connect import translated
 from windlass.drivers.sqlite.controls import Controls
 from windlass.drivers.sqlite.doctor import diagnose
 from windlass.drivers.sqlite.gates import Gates
-from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift
+from windlass.drivers.sqlite.insert import Sifted, batches_of, flows_of, keys_of, plan, sift
 from windlass.drivers.sqlite.reads import Reader
 from windlass.drivers.sqlite.turn import RIPE, exchange
 from windlass.drivers.sqlite.tx import TALLY, Tx
@@ -99,7 +99,7 @@ class SqliteDriver(Controls):
             (self._sql.insert_job, planned.jobs),
             (self._sql.insert_tag, planned.tags),
             (self._sql.insert_timer, planned.timer),
-            (self._sql.put_hold, [(key, job_id, None) for key, job_id in planned.holds]),
+            (self._sql.put_hold, [(key, job_id, None) for key, job_id in sifted.taken]),
             (self._sql.count_members, [added(batch_id, number) for batch_id, number in planned.batches.items()]),
         ):
             for row in rows:
@@ -127,12 +127,13 @@ class SqliteDriver(Controls):
         self, jobs: Sequence[NewJob], first: int, now: float
     ) -> Generator[Statement, list[Any], tuple[Sifted, dict[int, Record]]]:
         """Tell which jobs are stored, and read those that have the others' keys."""
-        keys = keys_of(jobs)
+        flows = flows_of(jobs)
+        keys = keys_of(flows)
         if not keys:
             return Sifted(jobs), {}
         rows = yield (self._sql.holds, (encoded(keys),))
         held = {key: job_id for key, job_id, until in rows if until is None or until > now}
-        sifted = sift(jobs, held, first_id=first, now=now)
+        sifted = sift(jobs, flows, held, first_id=first, now=now)
         known: dict[int, Record] = {}
         for rival in sifted.missing(first):
             [row] = yield (self._sql.record_by_id, (rival,))

@@ -45,11 +45,8 @@ class Holds:
         """Return the jobs that have these keys."""
         keys = list(keys)
         self.load(keys)
-        return {key: job_id for key in keys if (job_id := self._holder(key)) is not None}
-
-    def _holder(self, key: str) -> int | None:
-        held = self._known[key]
-        return None if held is None or (held[1] is not None and held[1] <= self._now) else held[0]
+        known = [(key, held) for key in keys if (held := self._known[key]) is not None]
+        return {key: job_id for key, (job_id, until) in known if until is None or until > self._now}
 
     def take(self, taken: Iterable[tuple[str, int]]) -> None:
         """Give keys to new jobs."""

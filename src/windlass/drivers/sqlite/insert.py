@@ -16,6 +16,8 @@ from windlass.job import BIT, NewJob, Record, Status, first_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from windlass.job import Flow
+
 _SCHEDULED, _PENDING = BIT[Status.SCHEDULED], BIT[Status.PENDING]
 
 
@@ -27,8 +29,6 @@ class Planned(msgspec.Struct, frozen=True):
     jobs: list[tuple[Any, ...]]
     timer: list[tuple[Any, ...]]
     tags: list[tuple[str, int]]
-    holds: list[tuple[str, int]]
-    """Keys taken, and by whom."""
     batches: dict[int, int]
     """How many new members each batch has."""
     counts: dict[tuple[str, str, Status], int]
@@ -39,8 +39,10 @@ class Sifted(msgspec.Struct, frozen=True):
     """Which jobs of an insert are stored."""
 
     stored: Sequence[NewJob]
+    taken: Sequence[tuple[str, int]] = ()
+    """Keys that they hold, and their ids."""
     rivals: list[int | None] | None = None
-    """Of each job of the insert, the id of the one that has its key; a new one's, too."""
+    """Of each job of the insert, the id of the one that has its key, a new one's too; ``None``: all are stored."""
     strict: int | None = None
     """The one that has a strict job's key: nothing may be stored."""
 
@@ -71,10 +73,14 @@ def text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
-def keys_of(jobs: Sequence[NewJob]) -> list[str]:
+def flows_of(jobs: Sequence[NewJob]) -> list[Flow | None]:
+    """Return what new jobs hold; ``None``: nothing."""
+    return [job.flow() if job.holds or job.idempotency_key is not None else None for job in jobs]
+
+
+def keys_of(flows: Sequence[Flow | None]) -> list[str]:
     """Return the keys that new jobs would hold."""
-    keyed = [job for job in jobs if job.holds or job.idempotency_key is not None]
-    return [hold.key for job in keyed if (flow := job.flow()) is not None for hold in flow.holds]
+    return [hold.key for flow in flows if flow is not None for hold in flow.holds]
 
 
 def batches_of(jobs: Sequence[NewJob]) -> set[int]:
@@ -82,31 +88,38 @@ def batches_of(jobs: Sequence[NewJob]) -> set[int]:
     return {job.batch_id for job in jobs if job.batch_id is not None}
 
 
-def sift(jobs: Sequence[NewJob], held: Mapping[str, int], *, first_id: int, now: float) -> Sifted:
+def sift(
+    jobs: Sequence[NewJob], flows: Sequence[Flow | None], held: Mapping[str, int], *, first_id: int, now: float
+) -> Sifted:
     """Tell which of *jobs* are stored; *held* are the jobs that have their keys now."""
-    taken = dict(held)
+    owners = dict(held)
     stored: list[NewJob] = []
+    taken: list[tuple[str, int]] = []
     rivals: list[int | None] = []
     strict = None
-    for job in jobs:
-        flow = job.flow()
-        holds = flow.holds if flow is not None else ()
-        clash = [hold for hold in holds if hold.key in taken]
-        rivals.append(taken[clash[0].key] if clash else None)
-        if strict is None:
-            strict = next((taken[hold.key] for hold in clash if hold.strict), None)
-        if not clash:
-            waits = (job.run_at if job.run_at is not None else now + job.delay) > now
-            bit = _SCHEDULED if waits else _PENDING
-            taken.update((hold.key, first_id + len(stored)) for hold in holds if hold.mask & bit)
-            stored.append(job)
-    return Sifted(stored, rivals, strict)
+    for job, flow in zip(jobs, flows, strict=True):
+        holds = () if flow is None else flow.holds
+        clash = [hold for hold in holds if hold.key in owners]
+        if clash:
+            rivals.append(owners[clash[0].key])
+            if strict is None:
+                strict = next((owners[hold.key] for hold in clash if hold.strict), None)
+            continue
+        job_id = first_id + len(stored)
+        if holds:
+            bit = _SCHEDULED if (job.run_at if job.run_at is not None else now + job.delay) > now else _PENDING
+            new = [(hold.key, job_id) for hold in holds if hold.mask & bit]
+            taken += new
+            owners.update(new)
+        stored.append(job)
+        rivals.append(None)
+    return Sifted(stored, taken, rivals if len(stored) < len(jobs) else None, strict)
 
 
 def plan(jobs: Sequence[NewJob], *, first_id: int, first_seq: int, now: float) -> Planned:
     """Give ids and places to new jobs."""
     records = [first_record(job, job_id, now) for job_id, job in enumerate(jobs, first_id)]
-    planned = Planned(records, [], [], [], [], [], {}, {})
+    planned = Planned(records, [], [], [], [], {}, {})
     counts, plain_jobs = planned.counts, planned.plain_jobs
     for seq, (job, record) in enumerate(zip(jobs, records, strict=True), first_seq):
         job_id, status = record.id, record.status
@@ -121,8 +134,6 @@ def plan(jobs: Sequence[NewJob], *, first_id: int, first_seq: int, now: float) -
             planned.tags.extend((tag, job_id) for tag in dict.fromkeys(job.tags))
             if job.batch_id is not None:
                 planned.batches[job.batch_id] = planned.batches.get(job.batch_id, 0) + 1
-            if (flow := job.flow()) is not None:
-                planned.holds.extend((hold.key, job_id) for hold in flow.holds if hold.mask & BIT[status])
         else:
             plain_jobs.append(plain)
     return planned

@@ -77,7 +77,7 @@ SELECT r.rank, r.seq, r.id, r.task, r.queue, j.priority, CAST(j.payload AS BLOB)
 FROM {p}_ready r JOIN {p}_job j ON j.id = r.id
 WHERE r.queue = ? AND r.task = ?
 ORDER BY r.rank, r.seq
-LIMIT ?
+LIMIT ? OFFSET ?
 """
 
 _STATEMENTS = {

@@ -40,8 +40,8 @@ def exchange(tx: Tx, turn: Turn) -> Turned:
         due = _promote(tx)
     if look_at is not None and look_at <= now:
         tx.gates.admit()
-    claim = Claim(tx, turn, wide=bool(wide))
-    claims = claim.take() if known and turn.limit > 0 and turn.tasks else []
+    claim = Claim(tx, turn, wide=bool(wide)) if known and turn.limit > 0 and turn.tasks else None
+    claims = claim.take() if claim is not None else []
     signals = _signals(tx, turn.worker) if mail else []
     if tx.gated or tx.batched:
         tx.flush()
@@ -52,7 +52,7 @@ def exchange(tx: Tx, turn: Turn) -> Turned:
         claims=claims,
         refused=refused,
         signals=signals,
-        due=now if claim.unfinished else due,
+        due=now if claim is not None and claim.unfinished else due,
         known=bool(known),
         ripe=tx.batches.ripe(RIPE) if ripe or tx.batched else (),
         heard=bool(heard),

@@ -14,7 +14,7 @@ import msgspec
 from windlass.drivers.sqlite.batches import Batches
 from windlass.drivers.sqlite.gates import Gates
 from windlass.drivers.sqlite.holds import Holds, moving
-from windlass.drivers.sqlite.insert import Sifted, batches_of, keys_of, plan, sift, text
+from windlass.drivers.sqlite.insert import Sifted, batches_of, flows_of, keys_of, plan, sift, text
 from windlass.job import FINISHED, Record, Status
 from windlass.lifecycle import TOTALS, Transition, superseded, totals
 from windlass.uniqueness import flow_of
@@ -68,7 +68,16 @@ class Tx:
         self._done: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
         self._signals: list[tuple[str, int, int, int]] = []
+        self._buffers = (
+            (self._attempts, sql.insert_attempt),
+            (self._done, sql.insert_done),
+            (self._timer, sql.insert_timer),
+            (self._ready, sql.insert_ready),
+            (self._places, sql.place),
+            (self._signals, sql.insert_signal),
+        )
         self._forgotten: list[int] = []
+        self._parts: list[Holds | Gates | Batches] = []
         self._deltas: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(TALLY))
         self._wake = False
         self._bells: list[str] = []
@@ -89,23 +98,15 @@ class Tx:
                     fresh.clear()
             self._execute(self.sql.insert_new_ready, self._fresh * 2)
             self._fresh = None
-        for rows, statement in (
-            (self._attempts, self.sql.insert_attempt),
-            (self._done, self.sql.insert_done),
-            (self._timer, self.sql.insert_timer),
-            (self._ready, self.sql.insert_ready),
-            (self._places, self.sql.place),
-            (self._signals, self.sql.insert_signal),
-        ):
+        for rows, statement in self._buffers:
             if rows:
                 self._many(statement, rows)
                 rows.clear()
         if self._forgotten:
             self._forget(self._forgotten)
             self._forgotten.clear()
-        for part in (self._holds, self._gates, self._batches):
-            if part is not None:
-                part.flush()
+        for part in self._parts:
+            part.flush()
 
     def finish(self) -> None:
         """Write the counters; the last thing before the commit."""
@@ -146,6 +147,7 @@ class Tx:
         """The unique keys."""
         if self._holds is None:
             self._holds = Holds(self.connection, self.sql, self.now)
+            self._parts.append(self._holds)
         return self._holds
 
     @property
@@ -153,6 +155,7 @@ class Tx:
         """The limits and rates."""
         if self._gates is None:
             self._gates = Gates(self.connection, self.sql, self.now)
+            self._parts.append(self._gates)
         return self._gates
 
     @property
@@ -160,6 +163,7 @@ class Tx:
         """The batches."""
         if self._batches is None:
             self._batches = Batches(self.connection, self.sql)
+            self._parts.append(self._batches)
         return self._batches
 
     @property
@@ -184,17 +188,20 @@ class Tx:
             self.batches.check(members)
         sifted = self._sift(jobs)
         sifted.refuse(first, self.now, self._read)
-        records = self._store(sifted.stored)
+        records = self._store(sifted.stored, sifted.taken)
+        if sifted.rivals is None:
+            return records
         known = {rival: record for rival in sifted.missing(first) if (record := self._read(rival)) is not None}
         return sifted.answer(records, known)
 
     def _sift(self, jobs: Sequence[NewJob]) -> Sifted:
-        keys = keys_of(jobs)
+        flows = flows_of(jobs)
+        keys = keys_of(flows)
         if not keys:
             return Sifted(jobs)
-        return sift(jobs, self.holds.held(keys), first_id=self._job + 1, now=self.now)
+        return sift(jobs, flows, self.holds.held(keys), first_id=self._job + 1, now=self.now)
 
-    def _store(self, jobs: Sequence[NewJob]) -> list[Record]:
+    def _store(self, jobs: Sequence[NewJob], taken: Sequence[tuple[str, int]] = ()) -> list[Record]:
         if not jobs:
             return []
         first, last = self._job + 1, self._job + len(jobs)
@@ -203,8 +210,8 @@ class Tx:
         self._jobs.extend(planned.jobs)
         self._tags.extend(planned.tags)
         self._timer.extend(planned.timer)
-        if planned.holds:
-            self.holds.take(planned.holds)
+        if taken:
+            self.holds.take(taken)
         if planned.batches:
             self.batches.add(planned.batches)
         # The ids of one transaction follow each other, whoever asked for them.
@@ -242,7 +249,8 @@ class Tx:
             del live[record.id]  # a second end of the same lease in one turn is refused
             gone.append(record.id)
             if settlement.then:
-                self._store(self._sift(settlement.then).stored)
+                sifted = self._sift(settlement.then)
+                self._store(sifted.stored, sifted.taken)
             transition = settlement.transition
             if record.flow is not None:
                 transition = self._let(record, record.flow, transition)
