@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.client.work import end, run_all, take
+from tests.client.work import ERROR, end, run_all, take
 from tests.waiting import until
 from windlass import PREVIOUS, BatchFinished, BatchNotFoundError, BatchStateError, ConfigurationError, chain, lifecycle
 from windlass.drivers.base import Turn
@@ -166,6 +166,42 @@ def test_a_nested_failure_is_the_parents_until_it_is_mended(app: Windlass, work:
     assert fired(app) == ["complete", "success"]
 
 
+def test_a_failure_far_below_is_mended_all_the_way_up(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    with app.batch("top", **callbacks(report)) as top, top.batch("middle") as middle, middle.batch("low") as low:
+        low.add(work.job(1))
+    end(app, *take(app), dies=True)
+    assert fired(app) == ["complete"]
+    app.retry(app.jobs(batch=low.id)[0].id)
+    run_all(app)
+    assert fired(app) == ["complete", "success"]
+    assert middle.refresh().fired == top.refresh().fired == ("complete", "success")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_who_looked_before_a_nested_batch_was_mended_does_not_fail_it_again(
+    app: Windlass, work: AnyTask, report: AnyTask, finished: bool
+) -> None:
+    """A worker that was frozen between its look and its decision; the batch had finished meanwhile, or not yet."""
+    with app.batch("outer", **callbacks(report)) as outer:
+        outer.add(work.using(delay=100).job(1))
+        with outer.batch("inner") as inner:
+            inner.add(work.job(2))
+    [record] = take(app)
+    end_without_deciding(app, [record], dies=True)
+    seen = app.driver.batches([inner.id])
+    if finished:
+        app.settle_batches([inner.id])
+    app.retry(record.id)
+    run_all(app)
+    look = app.driver.batches
+    looks = iter([seen])
+    app.driver.batches = lambda *ids, **rest: next(looks, None) or look(*ids, **rest)  # type: ignore[method-assign]
+    app.settle_batches([inner.id])
+    app.driver.shift(101)
+    run_all(app)
+    assert fired(app) == ["complete", "success"]
+
+
 def test_a_nested_empty_batch_is_no_obstacle(app: Windlass, report: AnyTask) -> None:
     with app.batch("outer", **callbacks(report)) as outer, outer.batch("inner"):
         pass
@@ -208,9 +244,15 @@ def test_a_crash_between_any_two_steps_loses_and_doubles_nothing(
     assert outer.progress().succeeded
 
 
-def end_without_deciding(app: Windlass, records: list[Any]) -> None:
+def end_without_deciding(app: Windlass, records: list[Any], *, dies: bool = False) -> None:
     """End attempts as a worker does that dies before it decides about their batch."""
-    ends = [lifecycle.Settlement(r, lifecycle.succeed(r), app.driver.now()) for r in records]
+    now = app.driver.now()
+    ends = [
+        lifecycle.Settlement(
+            r, lifecycle.fail(r, ERROR, max_attempts=1, delay=0, now=now) if dies else lifecycle.succeed(r), now
+        )
+        for r in records
+    ]
     app.driver.exchange(Turn(worker="by-hand", settlements=ends))
 
 
