@@ -33,23 +33,32 @@ def die_and_freeze(app: Windlass, fleet: Fleet, dice: random.Random, size: float
         acknowledged += enqueue(max(0, jobs * (fault + 1) // faults - len(acknowledged)))
         goal = app.stats().totals.processed + jobs // faults // 2
         until(lambda goal=goal: (s := app.stats()).totals.processed >= goal or not s.pending + s.running, timeout=60)
-        victim = dice.choice(fleet.running)
-        match fault % 4:
-            case 0 | 1:
-                fleet.kill(victim)
-            case 2:
-                victim.send_signal(signal.SIGSTOP)
-                if dice.random() < 0.7:  # until the others have taken its jobs away
-                    lost = app.stats().totals.lost
-                    until(lambda lost=lost: (s := app.stats()).totals.lost > lost or not s.pending + s.running)
-                victim.send_signal(signal.SIGCONT)
-            case _:
-                victim.terminate()
-                if dice.random() < 0.3:
-                    victim.terminate()
+        strike(app, fleet, dice, fault)
         fleet.fill()
     until(lambda: app.stats().completed == len(acknowledged), timeout=90, every=0.1)
     return acknowledged
+
+
+def strike(app: Windlass, fleet: Fleet, dice: random.Random, fault: int, *, patience: float = 45.0) -> None:
+    """Kill, freeze or end a worker; a frozen one goes on after *patience*, if it keeps the others from their work."""
+    victim = dice.choice(fleet.running)
+    match fault % 4:
+        case 0 | 1:
+            fleet.kill(victim)
+        case 2:
+            victim.send_signal(signal.SIGSTOP)
+            if dice.random() < 0.7:  # until the others have taken its jobs away
+                lost, thaw = app.stats().totals.lost, time.monotonic() + patience
+                until(
+                    lambda: (
+                        (s := app.stats()).totals.lost > lost or not s.pending + s.running or time.monotonic() > thaw
+                    )
+                )
+            victim.send_signal(signal.SIGCONT)
+        case _:
+            victim.terminate()
+            if dice.random() < 0.3:
+                victim.terminate()
 
 
 def wrong_clocks(app: Windlass, fleet: Fleet) -> None:
