@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Driver
     from windlass.job import Job, NewJob
+    from windlass.task import AnyTask
     from windlass.worker.execution import Execution
 
 CLAIMED = 1_000
@@ -115,6 +116,9 @@ class _Synchronous(Harness):
             else:  # it has failed before, and is not tried again here
                 given_back = Settlement(claim, lifecycle.release(claim), self.driver.now())
                 self.driver.exchange(Turn(worker="testing", settlements=[given_back]))
+
+    def _others(self, task: AnyTask, queue: str) -> list[Record]:
+        return []
 
     def _ended(self, execution: Execution) -> None:
         super()._ended(execution)
