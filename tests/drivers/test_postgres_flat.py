@@ -49,6 +49,9 @@ SELECT id, at, CASE WHEN id BETWEEN 1001 AND 1010 THEN 1 WHEN id % 3 = 0 THEN 2 
        CASE WHEN id BETWEEN 1001 AND 1010 THEN 'rare' WHEN id % 3 = 0 THEN 'common' END,
        CASE WHEN id % 3 = 0 THEN 'key-' || id END
 FROM made;
+INSERT INTO windlass_batch (id, created_at, total, completed, dead, cancelled, children, open, name, fired)
+SELECT i, 0, 0, 0, 0, 0, 0, true, 'b', '{{}}' FROM generate_series(1, 2) i;
+INSERT INTO windlass_hold (key, job_id) SELECT 'key:key-' || id, id FROM made WHERE id % 3 = 0;
 INSERT INTO windlass_tag SELECT id, CASE WHEN id BETWEEN 1001 AND 1010 THEN 'rare' ELSE 'common' END FROM made WHERE id BETWEEN 1001 AND 1010 OR id % 3 = 0;
 INSERT INTO windlass_done (id, finished_at, run_at, started_at, stream, attempt, status, outcome, worker, error)
 SELECT id, at + 2, at, at + 1, stream, 1, CASE id % 19 WHEN 0 THEN 'dead' WHEN 1 THEN 'cancelled' ELSE 'completed' END,
