@@ -113,10 +113,13 @@ for n = 1, starts do
   end
 end
 write_places()
-write_holders()
 
-promote()
-write_places()
+local due = first_due()
+if due and due <= now then
+  promote()
+  write_places()
+  due = first_due()
+end
 
 local card = call('HGET', P .. 'worker', worker)
 local known = not (card and byte(card, 17) == 108)
@@ -132,7 +135,7 @@ if limit > 0 and known and not forgotten then
   end
 end
 
-local due = call('ZRANGE', P .. 'timer', 0, 0, 'WITHSCORES')
+write_holders() -- at last: who has claimed again is still one
 write_counts()
 if next(woken) then
   local left = {}
@@ -147,5 +150,5 @@ if known then
   if #signals > 0 then call('DEL', P .. 'mail:' .. worker) end
 end
 local state = forgotten and 'f' or known and '1' or '0'
-local head = now8 .. pack('<d', due[2] and tonumber(due[2]) or 0) .. state .. (stale and '1' or '0')
+local head = now8 .. pack('<d', due or 0) .. state .. (stale and '1' or '0')
 return {head .. token, refused, signals, claims}
