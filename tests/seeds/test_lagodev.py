@@ -513,7 +513,7 @@ def test_on_failed_is_told_of_a_job_that_dies_with_its_worker(opened: Open, stor
     app.driver.shift(2)
     with app.worker():
         ended(job)
-        until(lambda: dead, timeout=2)
+        until(lambda: dead)
     assert [event.job.id for event in dead] == [job.id]
 
 
