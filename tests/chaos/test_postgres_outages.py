@@ -75,7 +75,7 @@ def test_all_backends_are_terminated_again_and_again(  # noqa: PLR0917 - fixture
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
     ready(app, fleet)
     jobs = traffic(app)
-    rounds = int(40 * size)
+    rounds = int(20 * size)
     ended = unanswered = 0
     with psycopg.connect(server.url(), autocommit=True, application_name="chaos") as connection:
 
@@ -129,7 +129,7 @@ def test_the_pooler_and_the_server_behind_it_restart(  # noqa: PLR0917 - fixture
     finish(app, server.url(), fleet, jobs)
 
 
-@pytest.mark.parametrize("fault", ["both", "replies", "old", "drop", "refuse"])
+@pytest.mark.parametrize("fault", [pytest.param("both", marks=pytest.mark.soak), "replies", "old", "drop", "refuse"])
 def test_the_network_fails(  # noqa: PLR0917 - fixtures
     fault: str,
     new_postgres: Callable[..., Postgres],
