@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EACH = 100
 """Jobs in a turn."""
 SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]
-SIZES = [pytest.param(10_000, marks=pytest.mark.slow), pytest.param(100_000, marks=SOAK)]
+SIZES = [pytest.param(20_000, marks=pytest.mark.slow), pytest.param(100_000, marks=SOAK)]
 
 
 class Time:

@@ -590,7 +590,7 @@ def test_a_duration_as_back_off_is_constant(opened: Open, store: str) -> None:
         claimed(app).nack()
         failed = job.history()[-1].finished_at
         assert failed is not None
-        assert (job.refresh().run_at - failed).total_seconds() == pytest.approx(30, abs=0.01)
+        assert (job.refresh().run_at - failed).total_seconds() == pytest.approx(30, abs=1)
         app.driver.shift(30)
 
 
