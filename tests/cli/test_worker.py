@@ -46,7 +46,7 @@ def test_the_second_signal_does_not_wait(shop: Path, store: Windlass, program: S
     worker = program("worker", "shop:app")
     until(lambda: job.refresh().status == "running" and job.refresh().started_at)
     worker.send(signal.SIGTERM)
-    until(lambda: [w.status for w in store.workers()] != ["running"] or worker.process.poll() is not None, timeout=10)
+    until(lambda: [w.status for w in store.workers()] != ["running"] or worker.process.poll() is not None)
     worker.send(signal.SIGTERM)
     worker.ends()
     after = job.refresh()

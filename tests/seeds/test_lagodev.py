@@ -513,7 +513,7 @@ def test_on_failed_is_told_of_a_job_that_dies_with_its_worker(opened: Open, stor
     app.driver.shift(2)
     with app.worker():
         ended(job)
-        until(lambda: dead, timeout=2)
+        until(lambda: dead)
     assert [event.job.id for event in dead] == [job.id]
 
 
@@ -590,7 +590,7 @@ def test_a_duration_as_back_off_is_constant(opened: Open, store: str) -> None:
         claimed(app).nack()
         failed = job.history()[-1].finished_at
         assert failed is not None
-        assert (job.refresh().run_at - failed).total_seconds() == pytest.approx(30, abs=0.01)
+        assert (job.refresh().run_at - failed).total_seconds() == pytest.approx(30, abs=1)
         app.driver.shift(30)
 
 

@@ -195,7 +195,7 @@ def test_a_worker_warns_of_a_job_it_does_not_know(app: Windlass, caplog: pytest.
     app.enqueue("unknown")
     with caplog.at_level(logging.WARNING), app.worker():
         ended(app.enqueue("known"))
-        until(lambda: "unknown" in caplog.text, timeout=2)
+        until(lambda: "unknown" in caplog.text)
 
 
 def test_jobs_without_a_handler_can_be_made_to_die(store: str, opened: Open) -> None:
