@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.mark.slow
 class TestPostgres(DriverConformance):
     @pytest.fixture
     def driver(self, postgres_url: str) -> Iterator[PostgresDriver]:
@@ -46,7 +47,6 @@ def system_pool() -> Iterator[Pool]:
         yield Pool(server)
 
 
-@pytest.mark.slow
 class TestPostgresOfTheSystem(TestPostgres):
     @pytest.fixture
     def postgres_url(self, system_pool: Pool) -> Iterator[str]:
