@@ -49,7 +49,7 @@ def postgres_pools() -> Iterator[Callable[[str], Pool]]:
                     pools[flavour] = Pool(GivenPostgres(os.environ["WINDLASS_TEST_POSTGRES_URL"]))
                     started.callback(pools[flavour].close)
                 else:  # its databases go with it; as nobody cuts its power, nothing need reach the disk
-                    pools[flavour] = Pool(started.enter_context(Postgres(flavour, fsync="off")))
+                    pools[flavour] = Pool(started.enter_context(Postgres(flavour, fsync="off", full_page_writes="off")))
             return pools[flavour]
 
         yield give

@@ -118,6 +118,7 @@ def apps(postgres_url: str, proxy: Proxy) -> Iterator[tuple[Windlass, Windlass]]
     direct.close()
 
 
+@pytest.mark.slow
 def test_claims_whose_answer_was_lost_come_back(apps: tuple[Windlass, Windlass], proxy: Proxy) -> None:
     behind, direct = apps
     ran: list[tuple[int, int]] = []

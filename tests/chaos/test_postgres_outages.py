@@ -125,7 +125,7 @@ def test_the_pooler_and_the_server_behind_it_restart(  # noqa: PLR0917 - fixture
     ready(app, fleet)
     jobs = traffic(app)
     for restart in (lambda: (bouncer.stop(), bouncer.start()), lambda: server.restart("immediate")):
-        jobs.flows(dice.randrange(50, 100))
+        jobs.flows(dice.randrange(25, 50))
         restart()
         resumes(app)
     jobs.flows()
@@ -201,7 +201,7 @@ def test_somebody_else_takes_every_connection(
         # Neither threads of a client nor a worker's heart fail while another has the connection that there is.
         with ThreadPoolExecutor(8) as threads:
             assert len(list(threads.map(lambda _: app.stats(), range(100)))) == 100
-        jobs.flows(300)
+        jobs.flows(100)
         resumes(app)
     assert newcomer.stats().completed
     until(lambda: sum(worker.status == "running" for worker in newcomer.driver.workers()) == 3)
@@ -273,12 +273,12 @@ def test_transactions_of_others_stay_open(
             reader.execute("SELECT count(*) FROM windlass_ready")
             writer.execute("INSERT INTO theirs VALUES (1)")
             own = [app.enqueue("in_thread", {"length": 0}, connection=enqueuer).id for _ in range(5)]
-            jobs.flows(300)
+            jobs.flows(100)
             resumes(app)
             assert not set(own) & {line["job"] for line in fleet.notes()}
             enqueuer.rollback()
             own = [app.enqueue("in_thread", {"length": 0}, connection=enqueuer).id for _ in range(5)]
-            jobs.flows(200)
+            jobs.flows(50)
             resumes(app)
             assert not set(own) & {line["job"] for line in fleet.notes()}
             enqueuer.commit()
@@ -297,7 +297,7 @@ def test_a_table_is_locked_for_longer_than_patience(
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=45)
     ready(app, fleet)
     jobs = traffic(app)
-    jobs.flows(200)
+    jobs.flows(50)
     with psycopg.connect(server.url()) as connection:
         connection.execute("LOCK TABLE windlass_running IN ACCESS EXCLUSIVE MODE")
         seen: set[int] = set()

@@ -158,7 +158,7 @@ def test_scripts_are_flushed_again_and_again(
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
     ready(app, fleet)
     jobs = traffic(app)
-    for _ in range(int(50 * size)):
+    for _ in range(int(25 * size)):
         jobs.flows(5)
         server.execute("SCRIPT", "FLUSH")
     resumes(app)

@@ -14,6 +14,8 @@ from tests.programs import Program
 from tests.waiting import until
 from windlass import Windlass
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Program]
 
 
@@ -39,7 +41,6 @@ def test_the_first_signal_waits_for_the_handler(shop: Path, store: Windlass, pro
     assert job.refresh().status == "completed"
 
 
-@pytest.mark.slow
 def test_the_second_signal_does_not_wait(shop: Path, store: Windlass, program: Start) -> None:
     """The job is given back, and counts neither as a failure nor as a crash."""
     job = store.enqueue("linger", {"seconds": 60})

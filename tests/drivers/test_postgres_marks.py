@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from windlass.drivers.postgres.marks import Low
     from windlass.job import Record
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("one", "two", "late")
 WISH = "anything"
 RESERVE = 60
@@ -394,7 +396,6 @@ class Program:
         assert self.committed <= self.scene.claimed
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_no_order_of_commits_hides_a_job(postgres_url: str, clock: Time, request: pytest.FixtureRequest) -> None:
     """Transactions that begin, draw, commit and roll back in any order, between turns: what is committed is claimed."""

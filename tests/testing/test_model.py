@@ -71,8 +71,8 @@ CREATE FUNCTION still.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SEL
 @pytest.mark.parametrize(
     ("flavour", "programs"),
     [
-        ("pg18", 25),
-        ("pg15", 10),
+        ("pg18", 15),
+        ("pg15", 8),
         *(pytest.param(f, 1000, marks=SOAK) for f in ("pg18", "pg15")),
     ],
 )

@@ -418,6 +418,7 @@ def test_log_records_carry_the_job_s_id(app: Windlass, caplog: pytest.LogCapture
     assert outside.job_id is None  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_job_on_its_last_crash_runs_alone(make: Callable[..., Windlass]) -> None:
     """While it runs nothing else starts in its process; afterwards the others do."""
     app = make(max_crashes=2)

@@ -141,6 +141,9 @@ class _Inline(MemoryDriver):
         super().__init__(time.time)
         self._here = here
 
+    def rush(self) -> None:
+        """What can run has run."""
+
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store and run jobs, one after another."""
         records = []

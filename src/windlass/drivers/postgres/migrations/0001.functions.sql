@@ -768,7 +768,8 @@ BEGIN
                     v_passed := NULL;
                     v_more := false;
                     IF v_look <= v_now AND v_pass = 1 THEN
-                        SELECT b.places, b.ranks, b.seqs, b.keys INTO v_backs, v_rivals, v_seqs, v_keys
+                        SELECT b.places, b.ranks, b.seqs, b.keys, least(v_soon, b.due)
+                        INTO v_backs, v_rivals, v_seqs, v_keys, v_soon
                         FROM {p}_back_v1(v_limit - v_got, v_streams, v_ranks, v_now) AS b;
                     END IF;
                     SELECT l.places, l.gated INTO v_places, v_gated FROM {p}_lock_v1(
