@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.programs import Program
-from windlass import Windlass
+from windlass import Progress, Windlass
 from windlass.drivers.base import Note
 from windlass.drivers.sqlite import SqliteDriver
 
@@ -97,6 +98,22 @@ def test_a_job_is_shown_with_its_history(windlass: Run, dead: int) -> None:
     assert [attempt["outcome"] for attempt in found["history"]] == ["failed"]
     plain = windlass("job", *URL, dead).out
     assert "no route" in plain
+    assert "\x1b" not in plain
+
+
+def test_a_job_is_shown_with_its_progress_and_log(windlass: Run, store: Windlass) -> None:
+    """As its handler told them."""
+    job = store.enqueue("send", {})
+    claim = store.claim()
+    assert claim is not None
+    progress = msgspec.json.encode(Progress(3, 10, "sending"))
+    store.driver.note([Note(job.id, claim.lease, progress, ((1e9, "to ada"), (2e9, "to bob\x1b[31m")))])
+    found = json.loads(windlass("job", *URL, job.id, "--json").out)
+    assert found["progress"] == {"done": 3, "total": 10, "note": "sending"}
+    assert [(line["number"], line["text"]) for line in found["lines"]] == [(1, "to ada"), (2, "to bob\x1b[31m")]
+    plain = windlass("job", *URL, job.id).out
+    assert "3/10 sending" in plain
+    assert "  to ada\n" in plain
     assert "\x1b" not in plain
 
 

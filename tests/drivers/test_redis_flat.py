@@ -89,6 +89,8 @@ def test_the_commands_of_a_turn_do_not_depend_on_how_many_jobs_there_are(driver:
         driver.exchange(Turn(worker="x", limit=1000, start=1000, tasks=("unknown",)))
     work(driver)  # the streams that are new are learnt once
     many = commands(driver, lambda: work(driver))
+    # Two hundred ids that follow each other lie in one bucket of finished jobs, or in two.
+    assert abs(many.pop("sadd") - few.pop("sadd")) <= 1
     assert many == few
     one = commands(driver, lambda: driver.insert([job()]))
     assert sum(one.values()) <= 20, one

@@ -27,14 +27,9 @@ from windlass import (
 from windlass.testing import testing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from windlass import Job, Windlass
-
-
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
 
 
 class Row(msgspec.Struct):

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from windlass.job import Record
 
 
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
-
-
 def texts(job: Job, after: int = 0) -> list[str]:
     return [line.text for line in job.lines(after)]
 
@@ -126,6 +121,28 @@ def test_what_a_child_process_tells_is_read_while_it_runs(app: Windlass) -> None
         assert job.refresh().status == "running"
         app.cancel(job.id)
         assert ended(job).status in ("cancelled", "completed")
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["committed", "rolled back"])
+def test_what_is_told_around_a_transaction_is_kept(make: Callable[..., Windlass], kept: bool) -> None:
+    """Before and inside of it in order, also when it is rolled back; after it the attempt has ended."""
+    app = make()
+
+    @app.task(max_attempts=1)
+    def work(ctx: Context) -> None:
+        ctx.log("before")
+        with ctx.transaction():
+            ctx.log("inside")
+            ctx.progress(1, 2)
+            if not kept:
+                raise ValueError("no")
+        ctx.log("after")
+
+    with app.worker():
+        job = ended(work.enqueue())
+    assert job.status == ("completed" if kept else "dead")
+    assert texts(job) == ["before", "inside"]
+    assert job.progress == Progress(1, 2)
 
 
 def test_whose_word_is_refused_is_told_to_stop(app: Windlass) -> None:

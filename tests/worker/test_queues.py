@@ -12,14 +12,7 @@ from tests.worker.ending import ended
 from windlass import ConfigurationError, Reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from windlass import Windlass
-
-
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
 
 
 def record(app: Windlass) -> list[str]:

@@ -268,14 +268,11 @@ class RedisDriver(Database):
         streams = self.table.numbers(queue)
         deleted = 0
         for status, age in older_than.items():
-            gone = SLICE
-            while streams and deleted < limit and gone == SLICE:
-                gone = self._purge(status, age, min(limit - deleted, SLICE), streams)
+            more = bool(streams)
+            while more and deleted < limit:
+                most = min(limit - deleted, SLICE)
+                gone, more = self.run("purge", value.LETTERS[status], repr(float(age)), most, *streams)
                 deleted += gone
-        return deleted
-
-    def _purge(self, status: Status, age: float, limit: int, streams: Sequence[int]) -> int:
-        deleted: int = self.run("purge", value.LETTERS[status], repr(float(age)), limit, *streams)
         return deleted
 
     def tidy(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from windlass.job import Record
     from windlass.lifecycle import Settlement, Transition
 
-_TWO = struct.Struct("<dd")
+_ONE, _TWO = struct.Struct("<d"), struct.Struct("<dd")
 _NO_ERROR = b"\0\0\0\0"
 _TOTALS = {
     "processed": "P",
@@ -67,10 +67,11 @@ def words(turn: Turn, name: str, now: float, *, beaten: bool) -> tuple[list[Word
     cautious = min(turn.cautious, 1 << 30)
     spelt: list[Word] = [turn.worker, int(beaten), name, turn.limit, turn.start, cautious, deadline]
     spelt += [len(completed), len(others), len(turn.starting)]
+    spelt.append(repr(min((s.finished_at for s in completed), default=0.0)))
     for s in completed:
-        finished, result = s.finished_at, s.transition.result
+        result = s.transition.result
         tail = b"" if result is None else _NO_ERROR + result
-        spelt += (s.record.id, _TWO.pack(s.record.lease, finished), repr(finished), tail)
+        spelt += (s.record.id, _ONE.pack(s.record.lease), _ONE.pack(s.finished_at), tail)
     for s in others:
         record = s.record
         spelt += (record.id, value.fence(record), *decided(record, s.transition, finished=s.finished_at, now=now))

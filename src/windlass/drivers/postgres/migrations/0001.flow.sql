@@ -289,10 +289,11 @@ CREATE FUNCTION {p}_wide_keys_v1(a_queue text, a_task text) RETURNS SETOF text L
 $$;
 
 -- The jobs put aside that may start now, best first, a_limit at most: of those streams, before gates that may have room by now.
--- These gates are locked, and their looks are taken; whoever goes on says when to look next.
+-- These gates are locked, and their looks are taken; whoever goes on says when to look next. due: to come back at once, as somebody
+-- else has such a gate.
 CREATE FUNCTION {p}_back_v1(
     a_limit integer, a_streams integer[], a_ranks integer[], a_now double precision,
-    OUT places tid[], OUT ranks integer[], OUT seqs bigint[], OUT keys text[])
+    OUT places tid[], OUT ranks integer[], OUT seqs bigint[], OUT keys text[], OUT due double precision)
 LANGUAGE plpgsql VOLATILE
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -310,8 +311,9 @@ BEGIN
         SELECT g.key FROM {p}_gate g WHERE g.key IN (SELECT key FROM ours) ORDER BY g.key FOR UPDATE SKIP LOCKED
     )
     -- The rows of a gate that has been forgotten are nobody's to lock: whoever takes the look makes the gate anew.
-    SELECT array_agg(o.key) INTO keys FROM ours o
-    WHERE o.key IN (SELECT key FROM locked) OR NOT EXISTS (SELECT FROM {p}_gate g WHERE g.key = o.key);
+    SELECT array_agg(o.key) FILTER (WHERE o.mine), CASE WHEN bool_or(NOT o.mine) THEN a_now + 0.003 END INTO keys, due FROM (
+        SELECT u.key, u.key IN (SELECT key FROM locked) OR NOT EXISTS (SELECT FROM {p}_gate g WHERE g.key = u.key) AS mine
+        FROM ours u) AS o;
     -- What nobody has wanted for a second goes to the end, out of the way.
     UPDATE {p}_look SET at = a_now + 1 WHERE ctid = ANY (ARRAY(
         SELECT l.ctid FROM {p}_look l WHERE l.at <= a_now - 1 AND NOT l.key = ANY (coalesce(keys, '{}'))

@@ -1,12 +1,13 @@
 -- Promoting and claiming.
 local PROMOTE = 200
 
+local function first_due()
+  return tonumber(call('ZRANGE', P .. 'timer', 0, 0, 'WITHSCORES')[2])
+end
+
 -- Makes due jobs available, in the order of their times and ids.
 local function promote()
   local due = call('ZRANGEBYSCORE', P .. 'timer', '-inf', string.format('%.17g', now), 'LIMIT', 0, PROMOTE)
-  if #due == 0 then
-    return
-  end
   local ids = {}
   for n = 1, #due do ids[n] = string.gsub(due[n], '^0+', '') end
   local last = call('INCRBY', P .. 'seq', #ids)
@@ -164,7 +165,10 @@ local function lease(ids, worker, start, cautious, deadline)
   end
   if n > 0 then
     call('HSET', KEYS[1], 'lease', string.format('%.0f', first + n - 1))
-    if deadline == '' then call('SADD', P .. 'holders', worker) end
+    if deadline == '' then
+      call('SADD', P .. 'holders', worker)
+      holders[worker] = nil
+    end
   end
   return claims
 end

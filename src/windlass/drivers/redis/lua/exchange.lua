@@ -1,15 +1,16 @@
 -- uses: clock value count place ring body move claim
 -- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, brings signals.
 -- Args: worker, 1 if it has beaten, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of
---   starts; then
---   for each completion under a lease of this worker: id, lease and finished_at (doubles), finished_at as text, tail;
+--   starts, when the first of the completed ended; then
+--   for each completion under a lease of this worker: id, lease and finished_at (doubles), tail;
 --   for each move: id, fence, op, head, tail, past; for each start: id, fence.
 -- Returns: {now and due (doubles) and two letters: 1 known, 0 lost, f forgotten; 1 stale class; then the table's token},
 --   the positions of what was refused, signals, and id, value of each claim.
 call('DEL', P .. 'nothing') -- may always be done; what follows a first write is not refused for lack of memory
 local worker, class, limit = ARGV[1], ARGV[3], tonumber(ARGV[4])
 local completions, moves, starts = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local at, refused, ids = 10, {}, {}
+local first_end = tonumber(ARGV[11])
+local at, refused, ids = 11, {}, {}
 local moves_at = at + completions * 4
 local starts_at = moves_at + moves * 6
 
@@ -26,9 +27,15 @@ end
 -- The usual end, by the shortest way: what move does, with the lists looked up once for each stream and worker.
 local ends = {}
 local function ends_of(s)
-  local of = {done = list(joining, P .. 'done:' .. s .. ':c'), age = list(joining, P .. 'age:' .. s .. ':c'), n = 0}
+  local of = {filed = {}, firsts = list(filing, s .. ':c'), n = 0}
   ends[s] = of
   return of
+end
+
+local function bucket_in(of, s, number)
+  local ids = list(holding, bucket(s .. ':c', number))
+  of.filed[number], of.firsts[number] = ids, first_end
+  return ids
 end
 
 -- Returns the value of a job that ended well and has, or had, an error or a result: the last error stays.
@@ -46,19 +53,19 @@ local function completed(v, finished, tail)
 end
 
 local name = char(#worker) .. worker
-local name_ends = 83 + #name
 local ending = Z8 .. '\0c' -- no deadline, flags, how it ended
 local released = completions > 0 and list(releasing, P .. 'held:' .. worker)
 for n = 1, completions do
   local base = at + n * 4 - 3
-  local id, v, marks = ids[n], values[n], ARGV[base + 1]
-  if v and byte(v, 1) == R and not seen[id] and sub(v, 76, 83) == sub(marks, 1, 8) and sub(v, 84, name_ends) == name then
+  local id, v = ids[n], values[n]
+  -- find looks at that place without making a text of it, each of which is hashed byte by byte
+  if v and byte(v, 1) == R and not seen[id] and find(v, ARGV[base + 1], 76, true) == 76 and find(v, name, 84, true) == 84 then
     seen[id] = true
-    local tail, m = ARGV[base + 3], #setting
+    local finished, tail, m = ARGV[base + 2], ARGV[base + 3], #setting
     if tail == '' and byte(v, 62) < 2 then
-      setting[m + 2] = 'c' .. sub(v, 2, 45) .. sub(marks, 9) .. ending .. sub(v, 64)
+      setting[m + 2] = 'c' .. sub(v, 2, 45) .. finished .. ending .. sub(v, 64)
     else
-      setting[m + 2] = completed(v, sub(marks, 9), tail)
+      setting[m + 2] = completed(v, finished, tail)
     end
     setting[m + 1] = id
     local s = stream_of(v)
@@ -68,10 +75,9 @@ for n = 1, completions do
       released[#released + 1] = id
     end
     local of = ends[s] or ends_of(s)
-    local k = 2 * of.n
-    local done, age = of.done, of.age
-    done[k + 1], done[k + 2] = id, id
-    age[k + 1], age[k + 2] = ARGV[base + 2], id
+    local number = bucket_of(id)
+    local filed = of.filed[number] or bucket_in(of, s, number)
+    filed[#filed + 1] = id
     of.n = of.n + 1
   else
     refused[#refused + 1] = n
@@ -107,10 +113,13 @@ for n = 1, starts do
   end
 end
 write_places()
-write_holders()
 
-promote()
-write_places()
+local due = first_due()
+if due and due <= now then
+  promote()
+  write_places()
+  due = first_due()
+end
 
 local card = call('HGET', P .. 'worker', worker)
 local known = not (card and byte(card, 17) == 108)
@@ -126,7 +135,7 @@ if limit > 0 and known and not forgotten then
   end
 end
 
-local due = call('ZRANGE', P .. 'timer', 0, 0, 'WITHSCORES')
+write_holders() -- at last: who has claimed again is still one
 write_counts()
 if next(woken) then
   local left = {}
@@ -141,5 +150,5 @@ if known then
   if #signals > 0 then call('DEL', P .. 'mail:' .. worker) end
 end
 local state = forgotten and 'f' or known and '1' or '0'
-local head = now8 .. pack('<d', due[2] and tonumber(due[2]) or 0) .. state .. (stale and '1' or '0')
+local head = now8 .. pack('<d', due or 0) .. state .. (stale and '1' or '0')
 return {head .. token, refused, signals, claims}

@@ -71,8 +71,7 @@ local function depart(id, v, s)
     return letter
   end
   local letter = char(old)
-  leave(P .. 'done:' .. s .. ':' .. letter, id)
-  leave(P .. 'age:' .. s .. ':' .. letter, id)
+  unfile(id, s .. ':' .. letter)
   return letter
 end
 
@@ -140,8 +139,7 @@ local function move(id, v, op, head, tail, past, by_hand)
     join(P .. 'timer', unpack_at('<d', head, 17), padded(id))
     join(P .. 'wait:' .. s .. ':' .. first, id, id)
   else
-    join(P .. 'done:' .. s .. ':' .. first, id, id)
-    join(P .. 'age:' .. s .. ':' .. first, unpack_at('<d', head, 33), id)
+    file(id, s .. ':' .. first, unpack_at('<d', head, 33))
   end
   set(id, first .. sub(v, 2, 13) .. head .. rest .. worker .. body .. tail)
   add(s, first, 1)

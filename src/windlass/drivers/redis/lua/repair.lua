@@ -45,12 +45,11 @@ local function mend(id, v)
     end
     return lost
   end
-  local done, age = P .. 'done:' .. s .. ':' .. letter, P .. 'age:' .. s .. ':' .. letter
-  local lost = missing('ZSCORE', done, id) or missing('ZSCORE', age, id)
-  if lost then
-    join(done, id, id)
-    join(age, unpack_at('<d', v, 46), id)
-  end
+  local of, number, finished = s .. ':' .. letter, bucket_of(id), unpack_at('<d', v, 46)
+  local first = call('ZSCORE', P .. 'age:' .. of, number)
+  local lost = missing('SISMEMBER', bucket(of, number), id) or missing('ZSCORE', P .. 'done:' .. of, number)
+    or not first or tonumber(first) > finished
+  if lost then file(id, of, finished) end
   return lost
 end
 
