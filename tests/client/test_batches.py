@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.client.work import ERROR, end, run_all, take
+from tests.client.work import ERROR, WORKER, end, run_all, take
 from tests.waiting import until
 from windlass import PREVIOUS, BatchFinished, BatchNotFoundError, BatchStateError, ConfigurationError, chain, lifecycle
 from windlass.drivers.base import Turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from windlass import Windlass
+    from windlass.job import Record
     from windlass.task import AnyTask
 
 
@@ -108,6 +111,38 @@ def test_members_retried_after_the_end_bring_success_once(app: Windlass, work: A
     run_all(app)
     assert fired(app) == ["death", "complete", "success"]
     assert batch.progress().succeeded
+
+
+def test_a_member_that_will_be_tried_again_is_no_end(app: Windlass, report: AnyTask) -> None:
+    """celery#2324: the callback came before the retry."""
+    again = app.register("again", lambda n: None, max_attempts=3)
+    with app.batch("images", **callbacks(report)) as batch:
+        batch.add(again.job(1))
+    decide: list[Callable[[Record, float], lifecycle.Transition]] = [
+        lambda record, now: lifecycle.fail(record, ERROR, max_attempts=3, delay=5, now=now),
+        lambda record, now: lifecycle.snooze(record, 5, now=now),
+        lambda record, _: lifecycle.lose(record, ERROR, max_crashes=3),
+    ]
+    for transition in decide:
+        [record] = take(app)
+        now = app.driver.now()
+        settlement = lifecycle.Settlement(record, transition(record, now), now)
+        turned = app.driver.exchange(Turn(worker=WORKER, settlements=[settlement]))
+        app.settle_batches(turned.ripe)
+        assert turned.refused == []
+        assert fired(app) == []
+        app.driver.shift(6)
+    end(app, *take(app))
+    assert fired(app) == ["complete", "success"]
+
+
+def test_cancelling_the_last_member_finishes_the_batch(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    with app.batch("images", **callbacks(report)) as batch:
+        batch.add(work.job(1), work.job(2))
+    end(app, *take(app))
+    app.cancel(app.jobs(batch=batch.id, status="pending")[0].id)
+    app.settle_batches(app.driver.ripe(10))
+    assert fired(app) == ["complete"]
 
 
 def test_a_deleted_member_is_not_waited_for(app: Windlass, work: AnyTask, report: AnyTask) -> None:
@@ -207,6 +242,26 @@ def test_a_nested_empty_batch_is_no_obstacle(app: Windlass, report: AnyTask) -> 
         pass
     assert outer.progress().finished
     assert fired(app) == ["complete", "success"]
+
+
+def test_workers_that_decide_together_fire_once(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    """Threads meet at a barrier, each with the ripe batches in hand."""
+    with app.batch("outer", **callbacks(report)) as outer, outer.batch("inner", **callbacks(report)) as inner:
+        inner.add(*(work.job(n) for n in range(4)))
+    end_without_deciding(app, take(app, 4))
+    barrier = threading.Barrier(8)
+
+    def decide() -> None:
+        ripe = app.driver.ripe(10)
+        barrier.wait(30)
+        app.settle_batches(ripe)
+
+    threads = [threading.Thread(target=decide) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(fired(app)) == ["complete", "complete", "success", "success"]
 
 
 @pytest.mark.parametrize("steps", range(5))
@@ -373,6 +428,19 @@ def test_all_steps_are_members_of_the_batch(app: Windlass, work: AnyTask, report
     run_all(app)
     assert fired(app) == ["complete", "success"]
     assert batch.progress().total == 3
+
+
+def test_chains_in_nested_batches_are_waited_for(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    """celery#5612: with several levels the callback never came."""
+    with app.batch("outer", **callbacks(report)) as outer:
+        outer.add(chain(work.job(1), work.job(2)))
+        with outer.batch("middle") as middle, middle.batch("inner") as inner:
+            inner.add(chain(work.job(3), work.job(4), work.job(5)), work.job(6))
+    for left in range(5, 0, -1):
+        end(app, *take(app))
+        assert fired(app) == [], f"{left} are left"
+    end(app, *take(app))
+    assert fired(app) == ["complete", "success"]
 
 
 def test_chains_of_chains_are_one(app: Windlass, work: AnyTask) -> None:

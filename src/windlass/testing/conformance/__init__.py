@@ -26,6 +26,7 @@ _PARTS = (
     "inserting",
     "limiting",
     "managing",
+    "racing",
     "reading",
     "settling",
     "sharing",
@@ -42,6 +43,7 @@ from windlass.testing.conformance.holding import Holding  # noqa: E402
 from windlass.testing.conformance.inserting import Inserting  # noqa: E402
 from windlass.testing.conformance.limiting import Limiting  # noqa: E402
 from windlass.testing.conformance.managing import Managing  # noqa: E402
+from windlass.testing.conformance.racing import Racing  # noqa: E402
 from windlass.testing.conformance.reading import Reading  # noqa: E402
 from windlass.testing.conformance.settling import Settling  # noqa: E402
 from windlass.testing.conformance.sharing import Sharing  # noqa: E402
@@ -50,7 +52,19 @@ from windlass.testing.conformance.working import Working  # noqa: E402
 
 
 class DriverConformance(
-    Inserting, Claiming, Settling, Managing, Working, Reading, Holding, Limiting, Batching, Telling, Sharing, Bench
+    Inserting,
+    Claiming,
+    Settling,
+    Managing,
+    Working,
+    Reading,
+    Holding,
+    Limiting,
+    Batching,
+    Racing,
+    Telling,
+    Sharing,
+    Bench,
 ):
     """All promises; override the ``driver`` fixture, and the hooks where the store allows."""
 

@@ -185,6 +185,20 @@ class Holding:
         assert [r.id for r in claims] == [second.id]
         assert_counted(driver)
 
+    def test_a_job_that_gives_way_keeps_no_other_from_becoming_due(self, driver: Driver) -> None:
+        """Nor does it keep the promotion busy for ever (oban#1416)."""
+        put(driver, **holding(mask=WAITS))
+        [first] = take(driver)
+        fail(driver, first, delay=5)
+        put(driver, **holding(mask=WAITS))
+        others = [put(driver, delay=5), put(driver, delay=5, **holding("other"))]
+        driver.shift(6)
+        claims = take(driver, 10)
+        assert {r.id for r in others} < {r.id for r in claims}
+        assert stored(driver, first).status is Status.CANCELLED
+        assert take(driver, 10) == []
+        assert_counted(driver)
+
     def test_a_job_that_becomes_due_takes_its_free_key(self, driver: Driver) -> None:
         """Retrying it held nothing; pending it does."""
         put(driver, **holding(mask=WAITS))
