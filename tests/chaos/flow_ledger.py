@@ -204,7 +204,6 @@ def assert_batches(app: Windlass, lives: dict[int, Life], program: Program) -> N
         members[life.job.batch_id].append(life)
         if "batch" in life.job.meta:
             reports[life.job.meta["batch"]["id"], life.job.meta["batch"]["event"]].append(life)
-    assert len(app.batches(limit=1000)) == len(program.batches)
     for batch_id in program.batches:
         rows = Counter(life.job.status for life in members[batch_id])
         counted = app.get_batch(batch_id).progress()

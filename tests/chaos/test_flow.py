@@ -48,9 +48,13 @@ def test_redis_keeps_its_promises(
     stored(promises(new_redis(flavour).url()))
 
 
-@pytest.fixture
+@pytest.fixture(params=[1, pytest.param(10, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
 def promises(
-    new_fleet: Callable[..., Fleet], new_app: Callable[..., Windlass], dice: random.Random, size: float
+    request: pytest.FixtureRequest,
+    new_fleet: Callable[..., Fleet],
+    new_app: Callable[..., Windlass],
+    dice: random.Random,
+    size: float,
 ) -> Callable[[str], Windlass]:
     """Run a random program on a store, maltreat its workers, and check what was promised."""
 
@@ -61,7 +65,7 @@ def promises(
         )
         program = Program(app, dice)
         program.start()
-        for fault in range(int(FAULTS * size)):
+        for fault in range(int(FAULTS * size * request.param)):
             program.go_on(STEPS // FAULTS)
             goal = app.stats().totals.processed + STEPS // FAULTS // 2
             until(lambda goal=goal: _kept(fleet) and (app.stats().totals.processed >= goal or _rests(app)))
