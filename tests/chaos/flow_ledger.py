@@ -186,7 +186,8 @@ def assert_chains(lives: dict[int, Life], program: Program) -> None:
     assert set(chains) == set(range(1, program.chains + 1))
     for steps in chains.values():
         steps.sort(key=lambda life: life.job.payload["place"][1])
-        assert [life.job.payload["place"][1] for life in steps] == list(range(1, len(steps) + 1)), steps
+        numbers = [life.job.payload["place"][1] for life in steps]
+        assert numbers == list(range(1, len(steps) + 1)), f"steps {numbers} of {steps[0].job}"
         for before, after in itertools.pairwise(steps):
             assert before.job.status == "completed"
             assert before.ended <= after.created
@@ -205,11 +206,7 @@ def assert_batches(app: Windlass, lives: dict[int, Life], program: Program) -> N
         if "batch" in life.job.meta:
             reports[life.job.meta["batch"]["id"], life.job.meta["batch"]["event"]].append(life)
     for batch_id in program.batches:
-        rows = Counter(life.job.status for life in members[batch_id])
-        counted = app.get_batch(batch_id).progress()
-        assert (counted.total, counted.left, counted.nested) == (len(members[batch_id]), 0, 0), batch_id
-        ended = {status: getattr(counted, status) for status in (Status.COMPLETED, Status.DEAD, Status.CANCELLED)}
-        assert ended == {status: rows[status] for status in ended}, batch_id
+        _assert_counted(app, batch_id, Counter(life.job.status for life in members[batch_id]))
         inside = [life for one in _within(program, batch_id) for life in members[one]]
         due = {"complete": True, "success": all(life.job.status == "completed" for life in inside)}
         due["death"] = any(_has_died(life, program) for life in members[batch_id])
@@ -224,6 +221,13 @@ def assert_batches(app: Windlass, lives: dict[int, Life], program: Program) -> N
                 assert life.ended <= complete.created, (batch_id, life.job)
         if came["success"]:
             assert max((life.ended for life in inside), default=0) <= came["success"][0].created, batch_id
+
+
+def _assert_counted(app: Windlass, batch_id: int, rows: Counter[Status]) -> None:
+    counted = app.get_batch(batch_id).progress()
+    assert (counted.total, counted.left, counted.nested) == (rows.total(), 0, 0), f"{counted} of batch {batch_id}"
+    ended = {status: getattr(counted, status) for status in (Status.COMPLETED, Status.DEAD, Status.CANCELLED)}
+    assert ended == {status: rows[status] for status in ended}, f"{counted} of batch {batch_id}, not {rows}"
 
 
 def _within(program: Program, batch_id: int) -> list[int]:
