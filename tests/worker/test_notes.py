@@ -240,8 +240,10 @@ class Away(MemoryDriver):
         super().__init__()
         self.fails: list[Exception] = []
         self.kept: list[Note] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def note(self, notes: Sequence[Note]) -> list[tuple[int, int]]:
+        self.meanwhile()
         if self.fails:
             raise self.fails.pop(0)
         self.kept += notes
@@ -264,14 +266,16 @@ def test_what_could_not_be_written_is_written_later_in_order(app: Windlass) -> N
     driver.fails = [ConnectionLostError("away")]
     scribe = Scribe(driver, on_refused=lambda _: None)
     scribe.log(record, "one", 1.0)
+    driver.meanwhile = lambda: scribe.log(record, "two", 2.0)
     with pytest.raises(ConnectionLostError):
         scribe.flush([record.lease])
-    scribe.log(record, "two", 2.0)
+    driver.meanwhile = lambda: None
+    scribe.log(record, "three", 3.0)
     scribe.progress(record, b"{}")
     scribe.flush([record.lease])
     scribe.flush([record.lease])
     [note] = driver.kept
-    assert (note.progress, note.lines) == (b"{}", ((1.0, "one"), (2.0, "two")))
+    assert (note.progress, note.lines) == (b"{}", ((1.0, "one"), (2.0, "two"), (3.0, "three")))
 
 
 def test_what_can_never_be_written_holds_nothing_up(app: Windlass, caplog: pytest.LogCaptureFixture) -> None:
