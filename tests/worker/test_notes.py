@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from windlass.worker.scribe import Scribe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from windlass import Job, Windlass
     from windlass.drivers.base import Note
@@ -143,6 +145,24 @@ def test_what_is_told_around_a_transaction_is_kept(make: Callable[..., Windlass]
     assert job.status == ("completed" if kept else "dead")
     assert texts(job) == ["before", "inside"]
     assert job.progress == Progress(1, 2)
+
+
+@pytest.mark.slow
+def test_what_a_child_process_tells_around_a_transaction_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child ends the attempt by itself; what it has told is written before that."""
+    monkeypatch.setenv("WINDLASS_URL", f"sqlite:///{tmp_path}/stored.db")
+    stored = importlib.import_module("tests.worker.stored")
+    with stored.app, stored.app.worker(concurrency=1):
+        jobs = [ended(stored.transact.enqueue(fail=fail)) for fail in (False, True, False)]
+        assert [(job.status, job.result) for job in jobs] == [
+            ("completed", "done"),
+            ("dead", None),
+            ("completed", "done"),
+        ]
+        for job in jobs:
+            assert texts(job) == [*(f"before {number}" for number in range(20)), "inside"]
 
 
 def test_whose_word_is_refused_is_told_to_stop(app: Windlass) -> None:
