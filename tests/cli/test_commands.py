@@ -12,6 +12,7 @@ from tests.programs import Program
 from windlass import Progress, Windlass
 from windlass.drivers.base import Note
 from windlass.drivers.sqlite import SqliteDriver
+from windlass.terms import Terms, terms_of
 
 Run = Callable[..., Any]
 URL = ("--url", "sqlite:///jobs.db")
@@ -41,6 +42,16 @@ def test_enqueue_stores_what_was_said(shop: Path, windlass: Run) -> None:
         "max_attempts": 9, "timeout": 30.0,
     }  # fmt: skip
     assert (job["tags"], job["origin"], job["meta"]) == (["a", "b"], "shell", {"k": 1})
+
+
+def test_enqueue_says_until_when_a_job_is_of_use(shop: Path, windlass: Run, store: Windlass) -> None:
+    """The terms are stored with the job."""
+    job = json.loads(
+        windlass("enqueue", "shop:app", "double", "number=4", "--expires", "5m", "--deadline", "1h", "--json").out
+    )
+    record = store.driver.get(job["id"])
+    assert record is not None
+    assert terms_of(record) == Terms(expires=300, deadline=3600)
 
 
 def test_enqueue_reads_standard_input(shop: Path, windlass: Run) -> None:

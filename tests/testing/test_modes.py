@@ -36,7 +36,7 @@ def _fail() -> None:
 def elsewhere(call: Any) -> Any:
     """Call in another thread, with none of this one's context."""
     answer: list[Any] = []
-    thread = threading.Thread(target=lambda: answer.append(contextvars.Context().run(call)))
+    thread = threading.Thread(target=lambda: answer.append(contextvars.Context().run(call)), daemon=True)
     thread.start()
     thread.join()
     return answer[0]

@@ -65,15 +65,17 @@ class Store:
 
     def insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:
         """Store new jobs; everything that could fail comes before the first write."""
-        self.holds.check(jobs, now)
-        self.batches.check(jobs)
+        tied = [job for job in jobs if job.holds or job.idempotency_key is not None or job.batch_id is not None]
+        if tied:
+            self.holds.check(tied, now)
+            self.batches.check(tied)
         return self._insert(jobs, now)
 
     def _insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:
         tags = [_encode(job.tags).decode() if job.tags else None for job in jobs]
         records = []
         for job, tag in zip(jobs, tags, strict=True):
-            flow = job.flow()
+            flow = job.flow() if job.holds or job.gates or job.idempotency_key is not None else None
             if flow is not None and (rival := self._rival(flow, now)) is not None:
                 records.append(msgspec.structs.replace(rival.record(), found=True))
                 continue
@@ -91,7 +93,8 @@ class Store:
                 entry.flow, entry.holds = _encode(flow), flow.holds
                 self.holds.move(entry, None, entry.status, now)
             self.jobs[entry.id] = entry
-            self.batches.move(job.batch_id, None, entry.status)
+            if job.batch_id is not None:
+                self.batches.move(job.batch_id, None, entry.status)
             stream.counts[entry.status] += 1
             stream.totals["enqueued"] += 1
             records.append(entry.record())

@@ -366,6 +366,8 @@ DECLARE
     v_moved_keys text[] := '{}';
     v_looks text[] := coalesce(a_keys, '{}');
     v_shut text;
+    v_alike text;
+    v_alike_key text;
     v_wide boolean;
     v_n integer;
     v_gate {p}_gate;
@@ -453,6 +455,8 @@ BEGIN
         ELSIF c.place IS NOT NULL THEN
             v_aside := v_aside || c.place;
             v_aside_keys := v_aside_keys || v_shut;
+            v_alike := c.gates::text;
+            v_alike_key := v_shut;
         ELSIF c.key <> v_shut THEN
             v_moved := v_moved || c.back;
             v_moved_keys := v_moved_keys || v_shut;
@@ -471,6 +475,14 @@ BEGIN
         SELECT array_agg(g.stream), array_agg(g.mark) INTO streams, marks
         FROM (SELECT stream, max(seq) AS mark FROM gone GROUP BY stream) AS g;
         aside := cardinality(v_aside);
+        -- They seldom come alone: those behind them with the same one gate need not be tried one by one.
+        IF places = '{}' AND v_alike IS NOT NULL THEN
+            FOR v_n IN 1..cardinality(streams) LOOP
+                SELECT b.number, b.mark INTO c FROM {p}_behind_v1(streams[v_n], marks[v_n], v_alike, v_alike_key) AS b;
+                aside := aside + c.number;
+                marks[v_n] := greatest(marks[v_n], c.mark);
+            END LOOP;
+        END IF;
     END IF;
     IF v_moved <> '{}' THEN
         UPDATE {p}_blocked b SET key = m.key FROM unnest(v_moved, v_moved_keys) AS m (place, key) WHERE b.ctid = m.place;
@@ -492,6 +504,32 @@ BEGIN
     IF v_looks <> '{}' THEN
         due := {p}_look_v1(v_looks, v_keys, a_now);
     END IF;
+END $$;
+
+-- Puts those aside that stand behind a place and bring exactly these gates, one of which is shut: of the next few hundred of the stream.
+-- mark: up to where the stream has nothing else.
+CREATE FUNCTION {p}_behind_v1(
+    a_stream integer, a_seq bigint, a_gates text, a_key text, OUT number integer, OUT mark bigint)
+LANGUAGE plpgsql VOLATILE
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    WITH behind AS MATERIALIZED (
+        SELECT r.ctid AS place, r.seq, r.flags & 2 <> 0 AND coalesce((
+                   SELECT (j.flow::json -> 1)::text = a_gates FROM {p}_job j WHERE j.id = r.id), false) AS alike
+        FROM {p}_ready r WHERE r.stream = a_stream AND r.seq > a_seq ORDER BY r.seq LIMIT 300
+    ), locked AS MATERIALIZED (
+        SELECT r.ctid AS place FROM {p}_ready r
+        WHERE r.ctid = ANY (ARRAY(SELECT b.place FROM behind b WHERE b.alike)) FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM {p}_ready r WHERE r.ctid = ANY (ARRAY(SELECT l.place FROM locked l))
+        RETURNING r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes, r.flags
+    ), put AS (
+        INSERT INTO {p}_blocked (seq, id, run_at, stream, attempt, failures, crashes, flags, key)
+        SELECT seq, id, run_at, stream, attempt, failures, crashes, flags, a_key FROM gone
+    )
+    SELECT count(*), max(g.seq) FILTER (WHERE g.seq < coalesce((SELECT min(b.seq) FROM behind b WHERE NOT b.alike), g.seq + 1))
+    INTO number, mark FROM gone g;
 END $$;
 
 -- Says when to look again at gates before which jobs wait: at once where there is room, at its next token where a rate is shut, soon
