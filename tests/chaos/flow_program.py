@@ -38,10 +38,10 @@ class Program:
         self.mended_at: datetime | None = None
 
     def start(self) -> None:
-        """Enqueue one of each, so that no program is without."""
+        """Enqueue one of each, so that no program is without: of batches one with every fault, and a failure far below."""
+        self.batch(tuple(MEMBERS), below=(("end",), ("end", "fail")))
         for name in WEIGHTS:
             getattr(self, name)()
-        self.batch(tuple(MEMBERS))
 
     def go_on(self, steps: int) -> None:
         for name in self.dice.choices(tuple(WEIGHTS), WEIGHTS.values(), k=steps):
@@ -68,7 +68,9 @@ class Program:
     def chain(self) -> None:
         self.acknowledged.add(self._chain().enqueue().id)
 
-    def batch(self, members: tuple[str, ...] = (), parent: Batch | None = None) -> int:
+    def batch(
+        self, members: tuple[str, ...] = (), parent: Batch | None = None, below: tuple[tuple[str, ...], ...] = ()
+    ) -> int:
         report = self.tasks["report"]
         callbacks = {f"on_{event}": report.job() for event in EVENTS}
         nested = []
@@ -77,10 +79,12 @@ class Program:
                 batch.add(self._member(does))
             if self.dice.random() < 0.5:
                 batch.add(self._chain())
+            if below:
+                nested.append(self.batch(below[0], batch, below[1:]))
             while self.dice.random() < 0.3:
                 nested.append(self.batch(parent=batch))
         self.batches[batch.id] = tuple(nested)
-        if self.dice.random() < 0.1:
+        if not members and self.dice.random() < 0.1:
             batch.cancel()
         return batch.id
 
@@ -89,10 +93,10 @@ class Program:
             self.app.cancel(self.dice.choice(sorted(self.acknowledged)[-30:]))
 
     def mend(self) -> None:
-        """Retry what has died or was cancelled in some batches; all have ended before."""
+        """Retry what has died or was cancelled in most batches, the first among them; all have ended before."""
         self.mended_at = self.app.enqueue("report", queue="default").created_at
         for batch_id in self.batches:
-            if self.dice.random() < 0.7:
+            if batch_id % 4:
                 for job in self.app.jobs(batch=batch_id, status=("dead", "cancelled"), limit=1000):
                     self.mended[job.id] = job
                     self.app.retry(job.id)
