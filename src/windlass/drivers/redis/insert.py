@@ -104,7 +104,11 @@ class Enqueues(Group[Sequence[NewJob]]):
 
 def _keys(job: NewJob) -> tuple[str, ...] | None:
     """Return the unique keys of a job that can be stored by the shortest way; ``None``: it cannot."""
-    if job.delay > 0 or job.gates or not value.stands_alone(job):
+    if job.delay > 0:
+        return None
+    if value.is_plain(job):
+        return ()
+    if job.gates or not value.stands_alone(job):
         return None
     flow = job.flow()
     holds = flow.holds if flow is not None else ()
@@ -128,26 +132,25 @@ class Streams:
     """The streams of some new jobs, in the order in which they came up."""
 
     def __init__(self) -> None:
-        self._positions: dict[tuple[str, str, int], int] = {}
+        self.positions: dict[tuple[str, str, int], int] = {}
 
-    def position(self, job: NewJob) -> int:
-        """Return the position of a job's stream, from 1 on."""
-        name = (job.queue, job.task, job.priority)
-        position = self._positions.get(name)
-        if position is None:
-            position = self._positions[name] = len(self._positions) + 1
+    def add(self, name: tuple[str, str, int]) -> int:
+        """Return the position of a new one, from 1 on."""
+        position = self.positions[name] = len(self.positions) + 1
         return position
 
     def names(self) -> list[Word]:
         """Spell them."""
-        return [spelt(*name) for name in self._positions]
+        return [spelt(*name) for name in self.positions]
 
 
 def new_jobs(jobs: Sequence[NewJob], streams: Streams) -> list[Word]:
     """Spell new jobs for the scripts: body, and how it is placed."""
     made: list[Word] = []
+    positions = streams.positions
     for job in jobs:
-        number = streams.position(job)
+        name = (job.queue, job.task, job.priority)
+        number = positions.get(name) or streams.add(name)
         how: Word = b""
         if job.run_at is not None:
             how = _HOW.pack(number, 2, job.run_at)

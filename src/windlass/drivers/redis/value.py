@@ -125,7 +125,10 @@ def _text(text: bytes) -> bytes:
 
 def is_plain(job: NewJob) -> bool:
     """Whether nothing holds the job back, beside what :func:`stands_alone` says."""
-    return not (job.idempotency_key or job.holds or job.gates or job.terms) and stands_alone(job)
+    # Spelt out here once more, for a call costs as much as all of it.
+    return not (job.idempotency_key or job.holds or job.gates or job.terms or job.tags or job.origin or job.meta) and (
+        job.batch_id is None and job.tick is None and job.run_at is None
+    )
 
 
 def stands_alone(job: NewJob) -> bool:

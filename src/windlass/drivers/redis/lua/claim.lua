@@ -158,7 +158,7 @@ local function lease(ids, demand)
   local fresh = rep('\0', 4) .. pack('<I4', 1) .. rep('\0', 8)
   local idle, none = rep('\0', 16), Z8 .. Z8 .. late .. '\0\0'
   local starting = now8 .. Z8 .. late .. '\0\0'
-  local claims, taken, counted, n = demand.claims, {}, {}, demand.n
+  local claims, taken, counted, n, wide = demand.claims, {}, {}, demand.n, meta[5]
   for i = 1, #ids do
     local id, v = ids[i], values[i]
     local letter = v and byte(v, 1)
@@ -185,7 +185,7 @@ local function lease(ids, demand)
         counted[four] = (counted[four] or 0) + 1
       end
       if flow then keys().pass_keys(id, unpack_at('<d', v, 6), flow, 'p', 'r') end
-      if meta[5] then
+      if wide then
         for _, g in ipairs(gates().wide_of(stream_of(v))) do gates().enter(g, id) end
       end
       n = n + 1

@@ -82,7 +82,7 @@ local function end_of_flow(id, v, body, finished, tail)
 end
 
 local name = char(#worker) .. worker
-local body_at = 84 + #name
+local body_at, wide = 84 + #name, meta[5]
 local ending = Z8 .. '\0c' -- no deadline, flags, how it ended
 local released = completions > 0 and list(releasing, P .. 'held:' .. worker)
 for n = 1, completions do
@@ -92,8 +92,8 @@ for n = 1, completions do
   if v and byte(v, 1) == R and not seen[id] and find(v, ARGV[base + 1], 76, true) == 76 and find(v, name, 84, true) == 84 then
     seen[id] = true
     local finished, tail, s = ARGV[base + 2], ARGV[base + 3], stream_of(v)
-    if bring[n] then new().draw_and_store(bring[n][1], bring[n][2]) end
-    if not ((byte(v, body_at) >= 4 or meta[5]) and end_of_flow(id, v, body_at, finished, tail)) then
+    if n_streams > 0 and bring[n] then new().draw_and_store(bring[n][1], bring[n][2]) end
+    if not ((byte(v, body_at) >= 4 or wide) and end_of_flow(id, v, body_at, finished, tail)) then
       local m = #setting
       if tail == '' and byte(v, 62) < 2 then
         setting[m + 2] = 'c' .. sub(v, 2, 45) .. finished .. ending .. sub(v, 64)
