@@ -133,6 +133,19 @@ def test_those_who_wait_before_a_gate_come_back_though_nobody_was_to_look(driver
     assert [r.id for r in driver.exchange(turn).claims] == [second.id]
 
 
+def test_those_who_wait_before_a_gate_that_was_lost_come_back_and_make_it_again(driver: RedisDriver) -> None:
+    driver.insert([limited(), limited(), limited()])
+    turn = Turn(worker="w", limit=5, start=5, tasks=("t",))
+    claims = driver.exchange(turn).claims
+    driver.clients.ask("DEL", "{windlass}:gate", "{windlass}:look")
+    driver.tidy()
+    assert driver.exchange(turn).claims == []
+    assert driver.passages(["limit:x"])[0].blocked == 2
+    ends = [lifecycle.Settlement(r, lifecycle.succeed(r), driver.now()) for r in claims]
+    driver.exchange(Turn(worker="w", settlements=ends))
+    assert len(driver.exchange(turn).claims) == 1
+
+
 @pytest.mark.filterwarnings("default")
 def test_keys_and_slots_of_jobs_that_are_no_more_are_free(
     driver: RedisDriver, caplog: pytest.LogCaptureFixture

@@ -211,8 +211,8 @@ local function admit()
     looks[key], looks_changed = nil, true
     local g, line = gate_of(key), P .. 'blocked:' .. key
     local waiting = call('ZCARD', line)
-    if g and waiting > 0 then
-      local free = room(g)
+    if waiting > 0 then
+      local free = g and room(g) or left -- of a gate that was lost each brings its own again
       local members = free > 0 and call('ZRANGE', line, 0, min(free, left) - 1) or {}
       if #members > 0 then call('ZREMRANGEBYRANK', line, 0, #members - 1) end
       left = left - #members
@@ -230,7 +230,7 @@ local function admit()
         end
       end
       if waiting > #members then
-        if g.per > 0 then
+        if g and g.per > 0 then
           look(key, max(now + SOON, free_at(g, max(g.arrival, now) + free * cost(g))))
         elseif free > 0 then
           look(key, now + AGAIN)
