@@ -10,7 +10,7 @@ from windlass.drivers.redis import turn as spelling
 from windlass.drivers.redis import value
 from windlass.drivers.redis.database import Database
 from windlass.errors import ConnectionLostError, JobError, UniqueConflictError
-from windlass.lifecycle import Move, superseded
+from windlass.lifecycle import gives_way, superseded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -83,15 +83,10 @@ class Changes(Database):
 
 def _written(record: Record, beyond: value.Known, transition: Transition, now: float) -> tuple[Any, ...]:
     """Spell a decision for the script ``change``."""
-    decision = spelling.decided(record, transition, finished=now, now=now, yields=_yields(transition))
+    decision = spelling.decided(record, transition, finished=now, now=now, yields=gives_way(transition))
     op, head, tail, past = decision
     last = value.last_attempt(record, beyond)
     if last is not None and transition.status is not None:
         past = value.pack_attempt(last)
     body = b"" if transition.update is None else value.updated(record, transition.update)
     return (record.id, beyond.head, op, head, tail, past, body)
-
-
-def _yields(transition: Transition) -> bool:
-    """Whether a job is cancelled if another has its key: nobody is there who could be told."""
-    return transition.move in (Move.LOSE, Move.RELEASE)

@@ -46,7 +46,7 @@ def _let(tx: Tx, record: Record, transition: Transition) -> Transition:
     rival = tx.rival(record, transition)
     if rival is None:
         return transition
-    if transition.move is Move.LOSE:
+    if gives_way(transition):
         return superseded(transition, rival)
     existing = tx.get(rival)
     assert existing is not None, "keys go with their jobs"
