@@ -22,8 +22,8 @@ from windlass.drivers.memory.gates import Gates
 from windlass.drivers.memory.holds import Holds
 from windlass.errors import JobError, UniqueConflictError
 from windlass.job import Flow, Record, Status
-from windlass.lifecycle import gives_way, superseded, totals
 from windlass.lifecycle import due as due_
+from windlass.lifecycle import gives_way, superseded, totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -9,7 +9,7 @@ import msgspec
 from windlass.drivers.base import Signal, Turned
 from windlass.drivers.postgres.insert import as_json
 from windlass.job import Outcome, Record, Status
-from windlass.lifecycle import gives_way, totals
+from windlass.lifecycle import Move, gives_way, totals
 from windlass.uniqueness import enters, flow_of
 
 if TYPE_CHECKING:

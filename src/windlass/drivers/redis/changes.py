@@ -75,7 +75,7 @@ class Changes(Database):
 
     def _met(self, record: Record, transition: Transition, rival: bytes, packed: bytes | None) -> Changed:
         """Say what became of a job whose key another one has."""
-        if _yields(transition):
+        if gives_way(transition):
             return Changed(record.id, record, superseded(transition, int(rival)))
         other = None if packed is None else self.table.record(int(rival), packed)
         return Changed(record.id, record, None, UniqueConflictError(other or record))

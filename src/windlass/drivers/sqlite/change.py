@@ -8,7 +8,7 @@ from windlass.drivers.base import Changed, Decide
 from windlass.drivers.sqlite.insert import text
 from windlass.errors import JobError, UniqueConflictError
 from windlass.job import Record, Status
-from windlass.lifecycle import Move, Transition, superseded
+from windlass.lifecycle import Transition, gives_way, superseded
 from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
