@@ -22,8 +22,8 @@ from windlass.drivers.memory.gates import Gates
 from windlass.drivers.memory.holds import Holds
 from windlass.errors import JobError, UniqueConflictError
 from windlass.job import Flow, Record, Status
-from windlass.lifecycle import Move, superseded, totals
 from windlass.lifecycle import due as due_
+from windlass.lifecycle import gives_way, superseded, totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -278,7 +278,7 @@ class Store:
                 changed.append(Changed(job_id, record, None, error))
                 continue
             rival = self.holds.rival(entry, record.status, transition.status, now)
-            if rival is not None and transition.move is Move.LOSE:  # nobody is there who could be told
+            if rival is not None and gives_way(transition):
                 transition = superseded(transition, rival.id)
             elif rival is not None:
                 changed.append(Changed(job_id, record, None, UniqueConflictError(rival.record())))

@@ -5,6 +5,18 @@ local releasing, holding = {}, {}
 -- Streams that got a job, and lost one, since the last writing; and all that got one.
 local filled, drained, woken = {}, {}, {}
 
+local NONE, names_of = {}, {}
+
+-- Returns priority, queue and task of a stream.
+local function named(s)
+  local name = names_of[s]
+  if not name then
+    name = cjson.decode(call('HGET', P .. 'streams', s) or '[0,"",""]')
+    names_of[s] = name
+  end
+  return name
+end
+
 -- Returns the list of *of* that belongs to *key*, to append members to.
 local function list(of, key)
   local found = of[key]
@@ -95,6 +107,17 @@ local function padded(id)
   return rep('0', 15 - #id) .. id
 end
 
+-- Puts a job where it stood, or will stand: "ready" is in the order of ids.
+local function line_up(id, s, seq)
+  if seq == tonumber(id) then
+    join(P .. 'ready:' .. s, id, id)
+  else
+    join(P .. 'again:' .. s, seq, id)
+    join(P .. 'back:' .. s, id, id)
+  end
+  filled[s] = true
+end
+
 local function write_places()
   for key, ids in pairs(leaving) do
     many('ZREM', key, ids)
@@ -104,6 +127,7 @@ local function write_places()
   end
   many('HSET', P .. 'job', setting)
   many('HDEL', P .. 'job', deleting)
+  many('HDEL', P .. 'progress', deleting)
   for key, pairs_ in pairs(joining) do
     many('ZADD', key, pairs_)
   end

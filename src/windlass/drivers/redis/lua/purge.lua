@@ -1,4 +1,4 @@
--- uses: clock value count place body move
+-- uses: clock value | count place body keys(holds) batches(batches) gates(gates) move
 -- Deletes finished jobs, those of each stream that began to end first.
 -- Args: the letter of a status, age in seconds, limit, numbers of streams. Returns: how many, 1 if there may be more.
 call('DEL', P .. 'nothing')
@@ -17,7 +17,7 @@ local function purge(of, number)
     else
       local finished = unpack_at('<d', v, 46)
       if finished <= cut and left > 0 then
-        move(ids[n], v, 'D', '', '', '', false)
+        move(ids[n], v, 'D', '', '', '', false, '')
         left, deleted = left - 1, deleted + 1
       else
         first = min(first, finished)
@@ -40,5 +40,5 @@ for n = 4, #ARGV do
   end
 end
 write_places()
-write_counts()
+write_rest()
 return {deleted, (left == 0 or looked >= BUCKET) and 1 or 0}

@@ -35,6 +35,18 @@ local function parts(v)
   return sub(v, 84, last), sub(v, last + 1)
 end
 
+-- Returns where the body of a value begins.
+local function body_of(v)
+  local first = byte(v, 1)
+  return first == N and 14 or first == M and 22 or 85 + byte(v, 84)
+end
+
+-- Returns the letter of a value's status, that of long values.
+local function letter_of(v)
+  local first = byte(v, 1)
+  return first == N and 'p' or first == M and 's' or char(first)
+end
+
 -- Returns the values of jobs, false where there is none.
 local function values_of(ids)
   if #ids <= 1000 then
