@@ -18,6 +18,7 @@ from windlass.drivers.redis.database import Database
 from windlass.drivers.redis.doctor import diagnose
 from windlass.drivers.redis.insert import Enqueues
 from windlass.drivers.redis.reads import Reader
+from windlass.drivers.unscheduled import Unscheduled
 from windlass.errors import ConfigurationError, ConnectionLostError, JobError, StoreError
 from windlass.job import Record, Status
 from windlass.lifecycle import TOTALS
@@ -46,7 +47,7 @@ _STATUS = {letter.encode(): status for status, letter in _STATUSES.items()}
 _ALIVE = ("running", "stopping")
 
 
-class RedisDriver(Database):
+class RedisDriver(Unscheduled, Database):
     """Jobs in Redis."""
 
     def __init__(self, url: str, **options: Any) -> None:

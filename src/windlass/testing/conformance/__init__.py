@@ -30,6 +30,7 @@ _PARTS = (
     "settling",
     "sharing",
     "telling",
+    "ticking",
     "working",
 )
 # So that a broken promise shows its values; must come before the import of what is to be rewritten.
@@ -46,11 +47,24 @@ from windlass.testing.conformance.reading import Reading  # noqa: E402
 from windlass.testing.conformance.settling import Settling  # noqa: E402
 from windlass.testing.conformance.sharing import Sharing  # noqa: E402
 from windlass.testing.conformance.telling import Telling  # noqa: E402
+from windlass.testing.conformance.ticking import Ticking  # noqa: E402
 from windlass.testing.conformance.working import Working  # noqa: E402
 
 
 class DriverConformance(
-    Inserting, Claiming, Settling, Managing, Working, Reading, Holding, Limiting, Batching, Telling, Sharing, Bench
+    Inserting,
+    Claiming,
+    Settling,
+    Managing,
+    Working,
+    Reading,
+    Holding,
+    Limiting,
+    Batching,
+    Telling,
+    Ticking,
+    Sharing,
+    Bench,
 ):
     """All promises; override the ``driver`` fixture, and the hooks where the store allows."""
 
