@@ -27,6 +27,7 @@ from windlass.testing.conformance.bench import (
     turn,
 )
 from windlass.testing.conformance.sharing import THREADS, together
+from windlass.testing.conformance.working import listener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -308,15 +309,10 @@ class Ticking(Bench):
     def test_a_new_schedule_rings(self, driver: Driver) -> None:
         """Whoever sleeps until the next tick it knows must hear of an earlier one."""
         declare(driver, "other")
-        bell = driver.bell()
-        try:
-            while bell.wait(0):
-                pass
-            declare(driver)
-            if bell.patience is not None:
-                assert bell.wait(10)
-        finally:
-            bell.close()
+        bell = listener(driver)
+        declare(driver)
+        assert bell.wait(10.0)
+        bell.close()
 
     def test_of_threads_that_come_to_a_tick_at_once_one_fires_it(self, driver: Driver) -> None:
         """Eight threads, twenty ticks each would fire."""
