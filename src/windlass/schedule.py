@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from windlass.cron import cron
 from windlass.drivers.ticking import HELD, NewTick, ScheduleMove, ScheduleRecord
 from windlass.errors import ScheduleStateError
 from windlass.job import Gate, NewJob
@@ -106,6 +105,8 @@ def definition_of(record: ScheduleRecord) -> Definition:
 def timing_of(definition: Definition) -> Timing:
     """Return when a schedule ticks, its dates aside."""
     if definition.cron:
+        from windlass.cron import cron  # who has no such schedules need not load cronsim and time zones
+
         return cron(definition.cron, definition.timezone, and_days=definition.and_days)
     return Interval(definition.every, definition.anchor)
 

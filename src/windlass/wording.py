@@ -49,6 +49,9 @@ def cron_in_words(text: str, timezone: str = "UTC", *, and_days: bool = False) -
 
 def _known(fields: Sequence[str]) -> tuple[str, bool] | None:
     """Return the words of a common expression, and whether they are true in every zone."""
+    if len(fields) == 6 and all(field == "*" for field in fields[1:]):
+        often = _each(fields[0], "second", 60)
+        return None if often is None else (often, True)
     if len(fields) != 5:
         return None
     minute, hour, day, month, weekday = fields
@@ -67,11 +70,17 @@ def _known(fields: Sequence[str]) -> tuple[str, bool] | None:
 
 def _steps(minute: str, hour: str) -> str | None:
     for field, other, name, whole in ((minute, hour == "*", "minute", 60), (hour, minute == "0", "hour", 24)):
-        if other and field == "*":
-            return f"every {name}"
-        if other and field.startswith("*/") and field[2:].isdigit() and whole % int(field[2:]) == 0:
-            return f"every {name}" if field == "*/1" else f"every {int(field[2:])} {name}s"
+        if other and (often := _each(field, name, whole)) is not None:
+            return often
     return None
+
+
+def _each(field: str, name: str, whole: int) -> str | None:
+    """Return the words of ``*`` and of steps that are even over a minute, hour or day."""
+    step = "1" if field == "*" else field.removeprefix("*/") if field.startswith("*/") else ""
+    if not step.isdigit() or whole % int(step):
+        return None
+    return f"every {name}" if int(step) == 1 else f"every {int(step)} {name}s"
 
 
 def _times(minute: str, hour: str) -> str | None:

@@ -27,7 +27,9 @@ from windlass.wording import cron_in_words, interval_in_words
         ("0 */6 * * *", "every 6 hours, Europe/Berlin"),
         ("*/7 * * * *", "every seventh minute of every hour, Europe/Berlin"),
         ("0 8 * * 5L", "at 08:00 on the last Friday of the month, Europe/Berlin"),
-        ("*/10 * * * * *", "every 10th second of every minute, Europe/Berlin"),
+        ("*/10 * * * * *", "every 10 seconds"),
+        ("* * * * * *", "every second"),
+        ("*/7 * * * * *", "every seventh second of every minute, Europe/Berlin"),
     ],
 )
 def test_an_expression_reads_as_people_say_it(text: str, words: str) -> None:

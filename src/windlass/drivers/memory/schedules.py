@@ -27,12 +27,13 @@ class Schedules:
     def change(self, store: Store, name: str, decide: DecideSchedule, now: float) -> ScheduleChanged:
         """Ask *decide* about one and write its answer."""
         before = self._all.get(name)
-        jobs = before.jobs if before is not None else {}
-        live = {queue: job_id for queue, job_id in jobs.items() if _lives(store, job_id)}
+        last = before.jobs if before is not None else {}
+        live = {queue: job_id for queue, job_id in last.items() if _lives(store, job_id)}
         move = decide(before, live, now)
         if move is None:
             return ScheduleChanged(record=before)
-        changed = written(move, store.insert(wanted(move), now), now)
+        jobs = wanted(move)
+        changed = written(move, store.insert(jobs, now) if jobs else (), now)
         if changed.record is None:
             self._all.pop(name, None)
             self._rows.pop(name, None)
