@@ -19,7 +19,6 @@ from windlass.drivers.postgres.marks import FULL, Marks
 from windlass.drivers.postgres.reads import Reader
 from windlass.drivers.postgres.tied import insertion
 from windlass.drivers.postgres.turn import answer, array, parameters
-from windlass.drivers.unscheduled import Unscheduled
 from windlass.errors import StoreError
 from windlass.job import Status
 from windlass.lifecycle import TOTALS
@@ -36,7 +35,7 @@ FRESH = 10.0
 """Seconds for which the store's clock is known well enough."""
 
 
-class PostgresDriver(Unscheduled, Managing):
+class PostgresDriver(Managing):
     """Jobs in a PostgreSQL database."""
 
     def __init__(self, url: str, **options: Any) -> None:
