@@ -7,6 +7,7 @@ from windlass.chain import PREVIOUS, chain
 from windlass.chunk import Chunk
 from windlass.claims import Claim
 from windlass.client.batch import Batch
+from windlass.client.schedule import Schedule, Tick
 from windlass.context import Context, current
 from windlass.errors import (
     BatchError,
@@ -27,6 +28,9 @@ from windlass.errors import (
     NotSupportedError,
     NotYetError,
     PayloadError,
+    ScheduleError,
+    ScheduleNotFoundError,
+    ScheduleStateError,
     SchemaError,
     ShutdownTimeoutError,
     SignatureError,
@@ -55,6 +59,7 @@ from windlass.events import (
     LeaseLost,
     QueuePaused,
     QueueResumed,
+    ScheduleTicked,
     WorkerLost,
     WorkerStarted,
     WorkerStopped,
@@ -64,6 +69,7 @@ from windlass.limits import Limit, Rate
 from windlass.outcomes import Cancel, Discard, Interrupted, Retry, Snooze
 from windlass.outgoing import Outgoing
 from windlass.queues import Reserved
+from windlass.schedule import TickOutcome
 from windlass.task import Draft, Task
 from windlass.uniqueness import Unique
 
@@ -129,6 +135,11 @@ __all__ = [
     "Rate",
     "Reserved",
     "Retry",
+    "Schedule",
+    "ScheduleError",
+    "ScheduleNotFoundError",
+    "ScheduleStateError",
+    "ScheduleTicked",
     "SchemaError",
     "ShutdownTimeoutError",
     "SignatureError",
@@ -138,6 +149,8 @@ __all__ = [
     "StoreFullError",
     "Task",
     "TaskError",
+    "Tick",
+    "TickOutcome",
     "Unique",
     "UniqueConflictError",
     "UnknownTaskError",

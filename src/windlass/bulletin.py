@@ -74,6 +74,11 @@ class _Bulletin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     completed: int = 0
     dead: int = 0
     cancelled: int = 0
+    outcome: str = ""
+    tick: float = 0.0
+    queue: str = ""
+    job_id: int | None = None
+    late: float = 0.0
 
 
 KINDS: dict[str, type[Event]] = {

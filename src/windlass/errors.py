@@ -22,6 +22,9 @@ The tree::
     ├── BatchError                  .batch_id
     │   ├── BatchNotFoundError      (also LookupError)
     │   └── BatchStateError         it has finished, so nothing can be added
+    ├── ScheduleError               .name
+    │   ├── ScheduleNotFoundError   (also LookupError)
+    │   └── ScheduleStateError      it is as it is: its last job still runs, or another one has the name
     ├── StoreError
     │   ├── ConnectionLostError     .passing; the store cannot be reached or is locked (also ConnectionError)
     │   ├── StoreFullError          no room left; worth retrying once there is
@@ -176,6 +179,28 @@ class BatchStateError(BatchError):
     def __init__(self, batch_id: int, *, missing: bool = False) -> None:
         why = "there is none" if missing else "it has finished"
         super().__init__(f"nothing can be added to batch {batch_id}: {why}", batch_id=batch_id)
+
+
+class ScheduleError(WindlassError):
+    """Something about a schedule."""
+
+    def __init__(self, message: str, *, name: str) -> None:
+        self.name = name
+        super().__init__(message)
+
+
+class ScheduleNotFoundError(ScheduleError, LookupError):
+    """There is no such schedule."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name!r}", name=name)
+
+
+class ScheduleStateError(ScheduleError):
+    """The schedule does not allow that now."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"schedule {name!r}: {why}", name=name)
 
 
 class StoreError(WindlassError):

@@ -92,6 +92,20 @@ class BatchFinished(Event, frozen=True, kw_only=True):
     cancelled: int = 0
 
 
+class ScheduleTicked(Event, frozen=True, kw_only=True):
+    """A tick of a schedule was considered: its job was enqueued, or it was skipped."""
+
+    name: str
+    outcome: str
+    """``fired``, ``triggered``, ``missed``, ``overlap``, ``paused`` or ``held``."""
+    tick: float
+    """The tick's instant, epoch seconds."""
+    queue: str = ""
+    job_id: int | None = None
+    late: float = 0.0
+    """Seconds between the tick and when it was considered."""
+
+
 class WorkerStarted(Event, frozen=True, kw_only=True):
     """A worker of this process started."""
 
@@ -191,6 +205,7 @@ class LogSubscriber:
             JobRescued: (logging.WARNING, self._rescued),
             LeaseLost: (logging.WARNING, self._lease_lost),
             BatchFinished: (logging.INFO, self._batch_finished),
+            ScheduleTicked: (logging.INFO, self._ticked),
             WorkerStarted: (logging.INFO, lambda e: self._log.info("worker %s started", e.worker)),
             WorkerStopped: (logging.INFO, lambda e: self._log.info("worker %s stopped", e.worker)),
             WorkerLost: (logging.WARNING, lambda e: self._log.warning("worker %s is lost", e.worker)),
@@ -229,6 +244,12 @@ class LogSubscriber:
             "batch %d %s finished: %d completed, %d dead, %d cancelled",
             event.batch_id, event.name, event.completed, event.dead, event.cancelled,
         )  # fmt: skip
+
+    def _ticked(self, event: ScheduleTicked) -> None:
+        if event.job_id is not None:
+            self._log.info("schedule %s %s: job %d, %.3f s late", event.name, event.outcome, event.job_id, event.late)
+        else:
+            self._log.info("schedule %s: a tick was skipped (%s)", event.name, event.outcome)
 
     def _lease_lost(self, event: LeaseLost) -> None:
         self._log.warning(

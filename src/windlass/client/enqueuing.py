@@ -188,15 +188,16 @@ class Enqueuing(Handle):
             on_crash=on_crash,
             keep=keep,
         )
-        return self.enqueue_draft(self._named(name, payload, given), connection=connection)
+        return self.enqueue_draft(self.named(name, payload, given), connection=connection)
 
     async def aenqueue(
         self, name: str, payload: Any = None, *, connection: Any = None, **given: Unpack[EnqueueOptions]
     ) -> Job:
         """Await :meth:`enqueue`; ``connection`` must be an async one and is used on this loop."""
-        return await self.aenqueue_draft(self._named(name, payload, options(**given)), connection=connection)
+        return await self.aenqueue_draft(self.named(name, payload, options(**given)), connection=connection)
 
-    def _named(self, name: str, payload: Any, given: Options) -> Draft[Any]:
+    def named(self, name: str, payload: Any, given: Options) -> Draft[Any]:
+        """Return a call of a task by name, its payload checked as far as that can be done here."""
         check_name("a task's name", name)
         task = self.find_task(name)
         raw = task is not None and task.codec.raw

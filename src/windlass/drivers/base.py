@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator
     from contextlib import AbstractContextManager
 
+    from windlass.drivers.ticking import DecideSchedule, ScheduleChanged, ScheduleRecord, TickRecord
+
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a store can do beyond the common ground."""
@@ -107,6 +109,8 @@ class Turned(msgspec.Struct, frozen=True, kw_only=True):
     """Batches about which something is to be decided: all members have ended, or one has died."""
     heard: bool = False
     """Somebody listens to what is published."""
+    stamp: int = 0
+    """Another number than before: schedules were declared, paused, resumed or removed, so look at them anew."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -469,6 +473,24 @@ class Driver(Protocol):
 
     def ripe(self, limit: int) -> list[int]:
         """Return batches about which something is to be decided, and nobody has yet."""
+
+    # ------------------------------------------------------------------ schedules
+
+    def change_schedule(self, name: str, decide: DecideSchedule) -> ScheduleChanged:
+        """Ask *decide* about a schedule, or a name that none has, and write its answer in one step.
+
+        In that step are the record, the jobs (a job whose key is held is not stored, and its tick's outcome is ``held``),
+        the rows of history of which the newest ``TICKS`` are kept, and ``record.rows`` and ``record.jobs``;
+        :func:`windlass.drivers.ticking.written` says what they are. No other change of this schedule comes between the
+        record that *decide* reads and what is written. When ``stirs`` says so, ``Turned.stamp`` changes and workers are
+        rung.
+        """
+
+    def schedules(self, names: Collection[str] | None = None) -> list[ScheduleRecord]:
+        """Return these schedules, or all, by name."""
+
+    def ticks(self, name: str, limit: int, before: int | None = None) -> list[TickRecord]:
+        """Return rows of a schedule's history, the newest first, with number below *before*."""
 
     # ------------------------------------------------------------------ what handlers tell
 

@@ -19,6 +19,7 @@ from windlass.drivers.memory import MemoryDriver
 from windlass.errors import UnknownTaskError
 from windlass.lifecycle import Settlement
 from windlass.notes import Direct
+from windlass.schedule import next_at
 from windlass.testing.looking import Looking
 from windlass.testing.sieve import Sieve, ignore_of
 from windlass.times import Duration, seconds
@@ -75,8 +76,17 @@ class Harness(Looking):
         return datetime.fromtimestamp(self.driver.now(), UTC)
 
     def advance(self, by: Duration) -> None:
-        """Move the clock forward; what becomes due runs at the next ``drain()``."""
-        self._time += seconds(by, name="by")
+        """Move the clock forward, from tick to tick of the schedules; what becomes due runs at the next ``drain()``."""
+        until = self._time + seconds(by, name="by")
+        for _ in range(MOST):
+            due = [(at, record) for record in self.driver.schedules() if (at := next_at(record)) is not None]
+            at, record = min(due, key=lambda pair: pair[0], default=(until + 1, None))
+            if at > until or record is None:
+                self._time = until
+                return
+            self._time = max(self._time, at)
+            self._app.schedules.fire(record, self._time)
+        raise AssertionError(f"schedules have ticked {MOST} times in one advance()")
 
     def drain(self, *, queue: str | None = None) -> int:
         """Run in this thread, one after another, all jobs that are due, and those that they enqueue; return how many.
@@ -185,6 +195,7 @@ def testing(app: Windlass, *, inline: bool = False, ignore: Ignored = False) -> 
     """
     harness = Harness(app, inline=inline, ignore=ignore)
     with app.swapped(harness.sieved()):
+        app.schedules.sync()
         yield harness
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from windlass.worker.batches import Batches
     from windlass.worker.execution import Execution
     from windlass.worker.heart import Heart
+    from windlass.worker.scheduler import Scheduler
     from windlass.worker.teller import Teller
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Pump:
         self._selection = selection
         self._teller = teller
         self.batches: Batches | None = None
+        self.scheduler: Scheduler | None = None
         self.heard = False
         """Whether somebody listened to what is published, at the last turn."""
         self.scribe = Scribe(app.driver, on_refused=self.refused)
@@ -305,10 +307,16 @@ class Pump:
         self._teller.settled(settled, ended, refused)
         for signal in turned.signals:
             self._signalled(signal)
-        if turned.ripe and self.batches is not None:
-            self.batches.ripen(turned.ripe)
+        self._pass_on(turned)
         if wanted.rest:
             self._ask_rest(wanted)
+
+    def _pass_on(self, turned: Turned) -> None:
+        """Tell the other services what a turn has said that concerns them."""
+        if turned.ripe and self.batches is not None:
+            self.batches.ripen(turned.ripe)
+        if self.scheduler is not None:
+            self.scheduler.told(turned)
 
     def _exchange(
         self,

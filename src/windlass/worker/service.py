@@ -50,12 +50,17 @@ class Backoff:
 
 
 class Service:
-    """Calls ``tick`` every *interval* seconds on a thread of its own until stopped; the first time after one, or at once."""
+    """Calls ``tick`` every *interval* seconds on a thread of its own until stopped; the first time after one, or at once.
 
-    def __init__(self, name: str, tick: Callable[[], None], *, interval: float, at_once: bool = False) -> None:
+    An interval that is a function is asked after each tick.
+    """
+
+    def __init__(
+        self, name: str, tick: Callable[[], None], *, interval: float | Callable[[], float], at_once: bool = False
+    ) -> None:
         self._tick = tick
         self._interval = interval
-        self._first = 0.0 if at_once else interval
+        self._first = 0.0 if at_once else self._rest()
         self._woken = threading.Event()
         self._stopped = False
         self._backoff = Backoff(name)
@@ -77,6 +82,9 @@ class Service:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(LEAVE)
 
+    def _rest(self) -> float:
+        return self._interval() if callable(self._interval) else self._interval
+
     def _run(self) -> None:
         pause = self._first
         while True:
@@ -90,4 +98,4 @@ class Service:
                 pause = self._backoff.failed(error)
             else:
                 self._backoff.succeeded()
-                pause = self._interval
+                pause = self._rest()

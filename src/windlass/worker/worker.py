@@ -27,6 +27,7 @@ from windlass.worker.heart import Heart, new_card
 from windlass.worker.lanes import Lanes
 from windlass.worker.maintenance import Maintenance
 from windlass.worker.pump import Pump
+from windlass.worker.scheduler import Scheduler
 from windlass.worker.service import Backoff
 from windlass.worker.stopper import INSIST
 from windlass.worker.teller import Teller
@@ -300,6 +301,7 @@ class _Parts:
             None if settle is None else Batches(app.driver, settle=settle, resting=lambda: self.heart.resting)
         )
         self.pump.batches = self.batches
+        self.scheduler = self.pump.scheduler = Scheduler(app)
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
         self._lanes = Lanes(self.pump.finished, concurrency)
         self.pump.roster.lanes = self.pump.stopper.lanes = self._lanes
@@ -310,6 +312,7 @@ class _Parts:
         self.pump.scribe.start()
         if self.batches is not None:
             self.batches.start()
+        self.scheduler.start()
         self.pump.start()
         self.maintenance.start()
 
@@ -319,6 +322,7 @@ class _Parts:
         self._stopping.set()
         self.pump.stop_claiming()
         self.maintenance.stop()
+        self.scheduler.stop()
         given: list[int] = []
         if not self._settled(grace, hurry):
             patience = AT_ONCE if hurry.up else CANCEL_WAIT

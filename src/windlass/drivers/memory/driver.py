@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from windlass.drivers.base import BatchRecord, Decide, DecideBatch, NewBatch, Note, Passage, Signal
+    from windlass.drivers.ticking import DecideSchedule, ScheduleChanged, ScheduleRecord, TickRecord
     from windlass.job import Gate, NewJob, Record, Status
 
 T = TypeVar("T")
@@ -124,6 +125,7 @@ class MemoryDriver(Apart):
                 known=known,
                 ripe=list(store.batches.ripe),
                 heard=bool(self._listeners),
+                stamp=store.schedules.stamp,
             )
 
         return self._write(take_turn)
@@ -212,6 +214,20 @@ class MemoryDriver(Apart):
     def ripe(self, limit: int) -> list[int]:
         """Return batches about which something is to be decided."""
         return self._write(lambda store, _: list(store.batches.ripe)[:limit])
+
+    # ------------------------------------------------------------------ schedules
+
+    def change_schedule(self, name: str, decide: DecideSchedule) -> ScheduleChanged:
+        """Ask *decide* about a schedule and write its answer."""
+        return self._write(lambda store, now: store.schedules.change(store, name, decide, now))
+
+    def schedules(self, names: Collection[str] | None = None) -> list[ScheduleRecord]:
+        """Return these schedules, or all, by name."""
+        return self._write(lambda store, _: store.schedules.find(names))
+
+    def ticks(self, name: str, limit: int, before: int | None = None) -> list[TickRecord]:
+        """Return rows of a schedule's history, the newest first."""
+        return self._write(lambda store, _: store.schedules.ticks(name, limit, before))
 
     # ------------------------------------------------------------------ what handlers tell
 

@@ -20,6 +20,7 @@ from windlass.drivers.memory.batches import Batches
 from windlass.drivers.memory.entry import STALE, Entry, Line, Stream
 from windlass.drivers.memory.gates import Gates
 from windlass.drivers.memory.holds import Holds
+from windlass.drivers.memory.schedules import Schedules
 from windlass.errors import JobError, UniqueConflictError
 from windlass.job import Flow, Record, Status
 from windlass.lifecycle import due as due_
@@ -55,6 +56,7 @@ class Store:
         self.holds = Holds()
         self.gates = Gates()
         self.batches = Batches()
+        self.schedules = Schedules()
         self.wake = False
         """Whether work or signals have appeared since the driver last rang."""
         self._timers: list[tuple[float, int, Entry]] = []

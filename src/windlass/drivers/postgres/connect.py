@@ -295,6 +295,7 @@ def translate(error: psycopg.Error) -> WindlassError:
             | errors.DeadlockDetected()
             | errors.SerializationFailure()
             | errors.QueryCanceled()
+            | errors.IdleInTransactionSessionTimeout()
         ):
             return ConnectionLostError(text or "the connection to PostgreSQL was lost")
     return StoreError(text)

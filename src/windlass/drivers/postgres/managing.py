@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from windlass.drivers.base import LINES, Changed, Passage
-from windlass.drivers.postgres import batches, ears
+from windlass.drivers.postgres import batches, ears, schedules
 from windlass.drivers.postgres.connect import TRIES, translate
 from windlass.drivers.postgres.database import REFUSED, Database
+from windlass.drivers.postgres.enqueue import run
 from windlass.drivers.postgres.notes import spelt
+from windlass.drivers.postgres.tied import insertion
 from windlass.drivers.postgres.turn import array, moves
 from windlass.errors import ConnectionLostError, JobError, UniqueConflictError
 from windlass.job import NAMED, Gate
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from windlass.drivers.base import BatchRecord, Decide, DecideBatch, NewBatch, Note
+    from windlass.drivers.postgres.connect import Connection
     from windlass.drivers.postgres.enqueue import Enqueues
-    from windlass.job import Record, Status
+    from windlass.drivers.ticking import DecideSchedule, ScheduleChanged, ScheduleRecord, TickRecord
+    from windlass.job import NewJob, Record, Status
     from windlass.lifecycle import Transition
 
 PULSE_KEPT = 3600
@@ -206,6 +210,30 @@ class Managing(Database):
     def ripe(self, limit: int) -> list[int]:
         """Return batches about which something is to be decided."""
         return [row[0] for row in self._rows(self.sql.ripe, limit)]
+
+    # ------------------------------------------------------------------ schedules
+
+    def change_schedule(self, name: str, decide: DecideSchedule) -> ScheduleChanged:
+        """Ask *decide* about a schedule and write its answer."""
+        self._check_open()
+        with self.clients.lend() as connection:
+            return schedules.change(connection, self.sql, name, decide, self._insert_later)
+
+    def _insert_later(self, connection: Connection, jobs: Sequence[NewJob]) -> list[Record]:
+        """Store jobs in a transaction that goes on: so the ring must not hush those of others meanwhile."""
+        return run(connection, insertion(self.sql, jobs, self._store))
+
+    def schedules(self, names: Collection[str] | None = None) -> list[ScheduleRecord]:
+        """Return these schedules, or all, by name."""
+        self._check_open()
+        with self.clients.lend() as connection:
+            return schedules.find(connection, self.sql, names)
+
+    def ticks(self, name: str, limit: int, before: int | None = None) -> list[TickRecord]:
+        """Return rows of a schedule's history, the newest first."""
+        self._check_open()
+        below = 1 << 62 if before is None else before
+        return [schedules.tick(row) for row in self._rows(self.sql.ticks, name, below, limit)]
 
     # ------------------------------------------------------------------ what handlers tell
 

@@ -65,6 +65,10 @@ _BATCH = """b.id, b.name, b.origin, convert_to(b.meta::text, 'UTF8'), b.parent, 
             (b.total + coalesce((SELECT sum(a.total) FROM {p}_batch_add a WHERE a.batch_id = b.id), 0))::bigint, b.completed,
             b.dead, b.cancelled, b.children, b.fired, b.finished_at"""
 
+# In the order of ScheduleRecord's fields.
+_SCHEDULE = """s.name, convert_to(s.definition::text, 'UTF8'), s.revision, s.watermark, s.created_at, s.paused_at, s.fired,
+               s.rows, s.jobs"""
+
 _STATEMENTS = {
     "now": "SELECT {p}_now_v1()",
     "shift": "UPDATE {p}_meta SET shift = shift + %s",
@@ -200,6 +204,36 @@ _STATEMENTS = {
     "batches": f"""SELECT {_BATCH} FROM {{p}}_batch b WHERE %s::bigint IS NULL OR b.id < %s::bigint
                    ORDER BY b.id DESC LIMIT %s""",
     "ripe": "SELECT id FROM {p}_batch WHERE ripe ORDER BY id LIMIT %s",
+    "lock_schedule": """SELECT set_config('idle_in_transaction_session_timeout', %s, true),
+                               pg_advisory_xact_lock(hashtextextended(%s, 0))""",
+    "schedules": f"SELECT {_SCHEDULE} FROM {{p}}_schedule s WHERE %s::text[] IS NULL OR s.name = ANY (%s::text[]) ORDER BY s.name",
+    # Uses the primary keys of both.
+    "live_jobs": """SELECT {p}_now_v1(), ARRAY(
+                        SELECT j.id FROM {p}_job j
+                        WHERE j.id = ANY (%s::bigint[])
+                          AND NOT EXISTS (SELECT FROM {p}_done d WHERE d.stream = j.stream
+                                          AND d.status IN ('completed', 'dead', 'cancelled') AND d.id = j.id))""",
+    "put_schedule": """INSERT INTO {p}_schedule AS s
+                           (name, watermark, created_at, paused_at, revision, fired, rows, definition, jobs)
+                       SELECT g.name, watermark, created_at, paused_at, revision, fired, rows, definition::json, jobs
+                       FROM json_to_record(%s::text::json) AS g (
+                           name text, watermark double precision, created_at double precision,
+                           paused_at double precision, revision bigint, fired bigint, rows bigint, definition text, jobs json)
+                       ON CONFLICT (name) DO UPDATE SET
+                           watermark = excluded.watermark, created_at = excluded.created_at, paused_at = excluded.paused_at,
+                           revision = excluded.revision, fired = excluded.fired, rows = excluded.rows,
+                           definition = excluded.definition, jobs = excluded.jobs""",
+    "put_ticks": """WITH old AS (DELETE FROM {p}_tick WHERE schedule = %s AND number <= %s)
+                    INSERT INTO {p}_tick (number, tick, at, job_id, other, count, first, schedule, outcome, queue)
+                    SELECT number, tick, at, job_id, other, count, first, %s, outcome, queue
+                    FROM json_to_recordset(%s::text::json) AS g (
+                        number bigint, tick double precision, at double precision, job_id bigint, other bigint,
+                        count bigint, first double precision, outcome text, queue text)""",
+    "delete_schedule": """WITH old AS (DELETE FROM {p}_tick WHERE schedule = %s)
+                          DELETE FROM {p}_schedule WHERE name = %s""",
+    "raise_stamp": "WITH raised AS (UPDATE {p}_meta SET stamp = stamp + 1) SELECT {p}_ring_v1(false)",
+    "ticks": """SELECT number, tick, at, outcome, queue, job_id, other, count, first FROM {p}_tick
+                WHERE schedule = %s AND number < %s ORDER BY number DESC LIMIT %s""",
     "note": "SELECT {p}_note_v1(%s::text::json, %s)",
     "lines": "SELECT number, at, text FROM {p}_note WHERE job_id = %s AND number > %s AND number > 0 ORDER BY number",
     "publish": "SELECT pg_notify(%s, piece) FROM unnest(%s::text[]) AS piece",

@@ -219,5 +219,6 @@ def answer(rows: Sequence[tuple[Any, ...]], worker: str) -> tuple[Turned, list[t
         known=bool(head[5]),
         ripe=ripe,
         heard=bool(head[6]),
+        stamp=head[7],
     )
     return turned, places

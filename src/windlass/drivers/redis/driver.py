@@ -21,6 +21,7 @@ from windlass.drivers.redis.gates import Gates
 from windlass.drivers.redis.insert import Enqueues
 from windlass.drivers.redis.notes import Notes
 from windlass.drivers.redis.reads import Reader
+from windlass.drivers.unscheduled import Unscheduled
 from windlass.errors import ConfigurationError, StoreError
 from windlass.job import NAMED, Record, Status
 from windlass.lifecycle import TOTALS
@@ -45,7 +46,7 @@ _STATUS = {letter.encode(): status for status, letter in _STATUSES.items()}
 _ALIVE = ("running", "stopping")
 
 
-class RedisDriver(Changes, Gates, Batches, Notes):
+class RedisDriver(Unscheduled, Changes, Gates, Batches, Notes):
     """Jobs in Redis."""
 
     def __init__(self, url: str, **options: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.drivers.sqlite import batches, gates, notes
+from windlass.drivers.sqlite import batches, gates, notes, schedules
 from windlass.drivers.sqlite.database import Database
 from windlass.drivers.sqlite.ears import KEPT, Ear, tell
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from windlass.drivers.base import BatchRecord, DecideBatch, NewBatch, Note, Passage
     from windlass.drivers.sqlite.tx import Tx
+    from windlass.drivers.ticking import DecideSchedule, ScheduleChanged, ScheduleRecord, TickRecord
     from windlass.job import Gate, Record
 
 
@@ -117,6 +118,27 @@ class Controls(Database):
         """Return batches about which something is to be decided."""
         with self._reading() as connection:
             return [row[0] for row in connection.execute(self._sql.ripe, (limit,))]
+
+    # ------------------------------------------------------------------ schedules
+
+    def change_schedule(self, name: str, decide: DecideSchedule) -> ScheduleChanged:
+        """Ask *decide* about a schedule and write its answer."""
+        return self._write(lambda tx: schedules.change(tx, name, decide))
+
+    def schedules(self, names: Collection[str] | None = None) -> list[ScheduleRecord]:
+        """Return these schedules, or all, by name."""
+        with self._reading() as connection:
+            if names is not None:
+                rows = connection.execute(self._sql.schedules_of, (msgspec.json.encode(list(names)).decode(),))
+            else:
+                rows = connection.execute(self._sql.schedules)
+            return [schedules.record(row) for row in rows]
+
+    def ticks(self, name: str, limit: int, before: int | None = None) -> list[TickRecord]:
+        """Return rows of a schedule's history, the newest first."""
+        with self._reading() as connection:
+            rows = connection.execute(self._sql.ticks, (name, 1 << 62 if before is None else before, limit))
+            return [schedules.tick(row) for row in rows]
 
     # ------------------------------------------------------------------ what handlers tell
 

@@ -164,7 +164,9 @@ class SqliteDriver(Controls):
             connection.execute("BEGIN") if self.path is not None else None
             try:
                 values = (clock, turn.worker, turn.worker)
-                shift, due, look_at, wide, ripe, heard, known, mail = execute(self._sql.glance, values).fetchone()
+                shift, due, look_at, wide, ripe, heard, known, mail, stamp = execute(
+                    self._sql.glance, values
+                ).fetchone()
                 self._shift = shift
                 now = clock + shift
                 due = min((at for at in (due, look_at) if at is not None), default=None)
@@ -179,7 +181,15 @@ class SqliteDriver(Controls):
                 if self.path is not None:
                     execute("COMMIT")
         return Turned(
-            now=now, claims=[], refused=[], signals=[], due=due, known=bool(known), ripe=told, heard=bool(heard)
+            now=now,
+            claims=[],
+            refused=[],
+            signals=[],
+            due=due,
+            known=bool(known),
+            ripe=told,
+            heard=bool(heard),
+            stamp=stamp,
         )
 
     def _has_work(self, connection: sqlite3.Connection, turn: Turn, now: float, *, wide: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 _GATE = "key, most, per, burst, weight, pinned, used, blocked, arrival, starved, look_at"
 _BATCH = """id, name, origin, CAST(meta AS BLOB), parent, CAST(callbacks AS BLOB), created_at, open, total, completed, dead,
             cancelled, children, fired, finished_at"""
+_SCHEDULE = """name, CAST(definition AS BLOB), revision, watermark, created_at, paused_at, fired, last_row, jobs"""
 
 # All that a turn must know before it does anything: a row or the end of an index each. Takes the clock without the
 # shift, and the worker twice.
@@ -16,7 +17,8 @@ SELECT c.shift,
        EXISTS (SELECT 1 FROM {p}_batch WHERE ripe = 1),
        EXISTS (SELECT 1 FROM {p}_ear WHERE until > ? + c.shift),
        coalesce((SELECT status FROM {p}_worker WHERE id = ?), '') != 'lost',
-       EXISTS (SELECT 1 FROM {p}_signal WHERE worker = ?)
+       EXISTS (SELECT 1 FROM {p}_signal WHERE worker = ?),
+       c.stamp
 FROM {p}_counter c WHERE c.queue = '' AND c.task = ''
 """
 
@@ -73,6 +75,22 @@ FLOW = {
     "write_batch": "UPDATE {p}_batch SET open = ?, fired = ?, finished_at = ? WHERE id = ?",
     "delete_batch": "DELETE FROM {p}_batch WHERE id = ?",
     "ripe": "SELECT id FROM {p}_batch WHERE ripe = 1 ORDER BY id LIMIT ?",
+    # ------------------------------------------------------------------ schedules
+    "schedule": f"SELECT {_SCHEDULE} FROM {{p}}_schedule WHERE name = ?",
+    "schedules": f"SELECT {_SCHEDULE} FROM {{p}}_schedule ORDER BY name",
+    "schedules_of": f"""SELECT {_SCHEDULE} FROM {{p}}_schedule WHERE name IN (SELECT value FROM json_each(?))
+                        ORDER BY name""",
+    "put_schedule": """INSERT OR REPLACE INTO {p}_schedule
+                        (name, definition, revision, watermark, created_at, paused_at, fired, last_row, jobs)
+                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+    "delete_schedule": "DELETE FROM {p}_schedule WHERE name = ?",
+    "raise_stamp": "UPDATE {p}_counter SET stamp = stamp + 1 WHERE queue = '' AND task = ''",
+    "live_jobs": """SELECT j.id FROM json_each(?) AS k CROSS JOIN {p}_job j ON j.id = k.value
+                    WHERE NOT EXISTS (SELECT 1 FROM {p}_done d WHERE d.id = j.id)""",
+    "put_tick": "INSERT INTO {p}_tick VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "delete_ticks": "DELETE FROM {p}_tick WHERE schedule = ? AND number <= ?",
+    "ticks": """SELECT number, tick, at, outcome, queue, job_id, other, count, first FROM {p}_tick
+                WHERE schedule = ? AND number < ? ORDER BY number DESC LIMIT ?""",
     # ------------------------------------------------------------------ what handlers tell
     "put_progress": "INSERT OR REPLACE INTO {p}_note VALUES (?, 0, NULL, ?)",
     "last_line": "SELECT max(number) FROM {p}_note WHERE job_id = ?",

@@ -35,7 +35,7 @@ def exchange(tx: Tx, turn: Turn) -> Turned:
     refused += _start(tx, turn.starting)
     tx.flush()
     values = (now - tx.shift, turn.worker, turn.worker)
-    _, due, look_at, wide, ripe, heard, known, mail = execute(sql.glance, values).fetchone()
+    _, due, look_at, wide, ripe, heard, known, mail, stamp = execute(sql.glance, values).fetchone()
     if due is not None and due <= now:
         due = _promote(tx)
     if look_at is not None and look_at <= now:
@@ -56,6 +56,7 @@ def exchange(tx: Tx, turn: Turn) -> Turned:
         known=bool(known),
         ripe=tx.batches.ripe(RIPE) if ripe or tx.batched else (),
         heard=bool(heard),
+        stamp=stamp,
     )
 
 

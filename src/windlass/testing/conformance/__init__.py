@@ -31,6 +31,7 @@ _PARTS = (
     "settling",
     "sharing",
     "telling",
+    "ticking",
     "working",
 )
 # So that a broken promise shows its values; must come before the import of what is to be rewritten.
@@ -48,6 +49,7 @@ from windlass.testing.conformance.reading import Reading  # noqa: E402
 from windlass.testing.conformance.settling import Settling  # noqa: E402
 from windlass.testing.conformance.sharing import Sharing  # noqa: E402
 from windlass.testing.conformance.telling import Telling  # noqa: E402
+from windlass.testing.conformance.ticking import Ticking  # noqa: E402
 from windlass.testing.conformance.working import Working  # noqa: E402
 
 
@@ -63,6 +65,7 @@ class DriverConformance(
     Batching,
     Racing,
     Telling,
+    Ticking,
     Sharing,
     Bench,
 ):

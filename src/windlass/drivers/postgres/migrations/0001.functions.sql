@@ -7,7 +7,8 @@
 -- Locks. Who changes a job first takes its one row in ready, timer, running or done; what else belongs to the job is then
 -- free. Who may have to wait for several such rows takes them in the order of the jobs' ids; all others pass over what is
 -- locked. After them, and in this order, come what only some jobs have (0001.flow.sql), signals and the one row of meta, for which
--- nobody waits who holds what its holder still needs. So nobody ever waits in a circle, which costs deadlock_timeout, a second, each time.
+-- nobody waits who holds what its holder still needs. A decision about a schedule takes the schedule's name before all of these. So nobody
+-- ever waits in a circle, which costs deadlock_timeout, a second, each time.
 
 -- The store's clock.
 CREATE FUNCTION {p}_now_v1() RETURNS double precision LANGUAGE sql VOLATILE AS $$
@@ -572,7 +573,7 @@ END $$;
 --
 -- Rows by kind: 0 = the head, always last: run_at now, created_at the next due time, id the rewind count, lease the oldest
 -- transaction in progress and seq the next one (as this turn began and ended), attempt 0 if the worker was declared lost, failures 1
--- if somebody listens.
+-- if somebody listens, crashes another number when schedules have changed.
 -- 1 = a claim. 2 = a refused (id, lease). 3 = a signal (id, lease, attempt 1 to cancel). 4 = stream has nothing for claims up to
 -- seq. 5 = the batch id is ripe.
 CREATE FUNCTION {p}_exchange_v1(
@@ -593,6 +594,7 @@ DECLARE
     v_oldest bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
     v_now double precision;
     v_rewind bigint;
+    v_stamp integer;
     v_known boolean := true;
     v_promoted integer := 0;
     v_due double precision;
@@ -632,7 +634,7 @@ DECLARE
     v_numbers integer[] := '{}';
     v_then text;
 BEGIN
-    SELECT extract(epoch FROM clock_timestamp())::double precision + shift, rewind INTO v_now, v_rewind FROM {p}_meta;
+    SELECT extract(epoch FROM clock_timestamp())::double precision + shift, rewind, stamp INTO v_now, v_rewind, v_stamp FROM {p}_meta;
     -- Completions alone come in the order of ids; moves come in their own, and starts after both. See "Locks".
     IF a_moves IS NOT NULL OR cardinality(a_starting) > 0 THEN
         PERFORM FROM {p}_running u
@@ -854,7 +856,7 @@ BEGIN
 
     RETURN QUERY
     SELECT 0, v_rewind, v_oldest, pg_snapshot_xmax(pg_current_snapshot())::text::bigint, NULL::integer,
-           v_known::integer, (EXISTS (SELECT FROM {p}_ear r WHERE r.until > v_now))::integer, NULL::integer, v_now,
+           v_known::integer, (EXISTS (SELECT FROM {p}_ear r WHERE r.until > v_now))::integer, v_stamp, v_now,
            NULL::double precision, v_due, NULL, NULL, NULL::smallint, NULL::integer, NULL::double precision, NULL::bytea,
            NULL::bytea, NULL, NULL, NULL::bytea, NULL::bigint, NULL::double precision, NULL, NULL, NULL;
 END $$;

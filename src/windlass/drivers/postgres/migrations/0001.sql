@@ -9,10 +9,11 @@ CREATE TABLE {p}_meta (
     version integer NOT NULL,               -- of the schema
     store text NOT NULL,                    -- tells this store from another with the same names
     shift double precision NOT NULL,        -- what tests have added to the clock
-    rewind bigint NOT NULL                  -- raised when a job returns to an old place in ready: marks start anew
+    rewind bigint NOT NULL,                 -- raised when a job returns to an old place in ready: marks start anew
+    stamp integer NOT NULL                  -- raised when workers must look at the schedules anew
 );
-INSERT INTO {p}_meta (version, store, shift, rewind)
-VALUES (0, md5(clock_timestamp()::text || random()::text || pg_backend_pid()), 0, 0);
+INSERT INTO {p}_meta (version, store, shift, rewind, stamp)
+VALUES (0, md5(clock_timestamp()::text || random()::text || pg_backend_pid()), 0, 0, 0);
 
 -- One number for all that is ordered: a job's id, and its place in ready. CACHE 1, or the order would not hold.
 CREATE SEQUENCE {p}_seq;
@@ -282,6 +283,33 @@ CREATE TABLE {p}_batch_add (
     total integer NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX {n}_batch_add_batch ON {p}_batch_add (batch_id);
+
+CREATE TABLE {p}_schedule (
+    name text COLLATE "C" PRIMARY KEY,
+    watermark double precision NOT NULL,    -- its ticks up to here have been considered
+    created_at double precision NOT NULL,
+    paused_at double precision,
+    revision bigint NOT NULL,               -- raised when it is declared anew, paused or resumed
+    fired bigint NOT NULL,
+    rows bigint NOT NULL,                   -- the number of the last row of its history
+    definition json NOT NULL,
+    jobs json NOT NULL                      -- the last of each queue
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- What became of the ticks of each schedule, the newest.
+CREATE TABLE {p}_tick (
+    number bigint NOT NULL,
+    tick double precision NOT NULL,
+    at double precision NOT NULL,
+    job_id bigint,
+    other bigint,
+    count bigint,
+    first double precision,
+    schedule text COLLATE "C" NOT NULL,
+    outcome text NOT NULL,
+    queue text NOT NULL,
+    PRIMARY KEY (schedule, number)
+);
 
 -- What handlers tell: number 0 is how far they are, the others are lines of the job's log.
 CREATE TABLE {p}_note (

@@ -183,6 +183,33 @@ CREATE TABLE {p}_batch (
 );
 CREATE INDEX {p}_batch_ripe ON {p}_batch (id) WHERE ripe = 1;
 
+CREATE TABLE {p}_schedule (
+    name TEXT PRIMARY KEY,
+    definition TEXT NOT NULL,
+    revision INTEGER NOT NULL,   -- raised when it is declared anew, paused or resumed
+    watermark REAL NOT NULL,     -- its ticks up to here have been considered
+    created_at REAL NOT NULL,
+    paused_at REAL,
+    fired INTEGER NOT NULL,
+    last_row INTEGER NOT NULL,   -- of its history
+    jobs TEXT NOT NULL           -- the last of each queue, as JSON
+) WITHOUT ROWID;
+
+-- What became of the ticks of each schedule, the newest.
+CREATE TABLE {p}_tick (
+    schedule TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    tick REAL NOT NULL,
+    at REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    job_id INTEGER,
+    other INTEGER,
+    count INTEGER,
+    first REAL,
+    PRIMARY KEY (schedule, number)
+) WITHOUT ROWID;
+
 -- Counters, so that nothing ever counts rows. What the store as a whole has given out is in the row without queue and
 -- task: on the same page as the others, so that an enqueue writes one page less.
 CREATE TABLE {p}_counter (
@@ -209,11 +236,12 @@ CREATE TABLE {p}_counter (
     lease INTEGER,               -- the last lease number given out
     seq INTEGER,                 -- the last place in the order of availability
     batch INTEGER,               -- the last id given to a batch
+    stamp INTEGER,               -- raised when workers must look at the schedules anew
     shift REAL,                  -- what tests have added to the clock
     PRIMARY KEY (queue, task)
 ) WITHOUT ROWID;
-INSERT INTO {p}_counter (queue, task, version, job, lease, seq, batch, shift)
-VALUES ('', '', 1, 0, 0, 0, 0, 0);
+INSERT INTO {p}_counter (queue, task, version, job, lease, seq, batch, stamp, shift)
+VALUES ('', '', 1, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE {p}_pulse (
     second INTEGER NOT NULL,

@@ -1,0 +1,48 @@
+"""An application on each store that keeps schedules, with a clock that tests move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from windlass import Windlass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+STORES = ("memory", "sqlite", "postgres")
+"""The others follow as they learn to."""
+
+
+@pytest.fixture(params=STORES)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, of each kind."""
+    match request.param:
+        case "memory":
+            return "memory://"
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/jobs.db"
+        case _:
+            return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def make(store_url: str) -> Iterator[Callable[..., Windlass]]:
+    """Make applications on one store; they are closed afterwards."""
+    made: list[Windlass] = []
+
+    def build(**given: Any) -> Windlass:
+        made.append(Windlass(store_url, **{"durability": "relaxed", "backoff": 0, "poll": 0.05, "grace": 5, **given}))
+        return made[-1]
+
+    yield build
+    for app in made:
+        app.close()
+
+
+@pytest.fixture
+def app(make: Callable[..., Windlass]) -> Windlass:
+    """An application, on each store."""
+    return make()
