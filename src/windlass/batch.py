@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 COMPLETE, SUCCESS, DEATH = "complete", "success", "death"
 _FAILED = "failed:"
 """Marks, in ``fired``, a nested batch that was no success."""
+_MENDED = "mended:"
+"""Marks one that is a success after all: who has looked at it before, and comes late, must not fail it again."""
 
 
 class Callbacks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,7 +95,7 @@ def decide(
     *close*: nobody adds from outside any more. *nested*: a nested batch, and whether it was a success.
     """
     before = batch
-    batch = msgspec.structs.replace(batch, open=batch.open and not close, fired=_marked(batch.fired, nested))
+    batch = msgspec.structs.replace(batch, open=batch.open and not close, fired=marked(batch.fired, nested))
     callbacks = callbacks_of(batch)
     due = [
         (name, links)
@@ -117,13 +119,15 @@ def decide(
     )
 
 
-def _marked(fired: tuple[str, ...], nested: tuple[int, bool] | None) -> tuple[str, ...]:
+def marked(fired: tuple[str, ...], nested: tuple[int, bool] | None) -> tuple[str, ...]:
     """Note that a nested batch was no success, or that it is one after all."""
     if nested is None:
         return fired
-    name = f"{_FAILED}{nested[0]}"
-    others = tuple(other for other in fired if other != name)
-    return others if nested[1] else (*others, name)
+    batch_id, success = nested
+    failed, mended = f"{_FAILED}{batch_id}", f"{_MENDED}{batch_id}"
+    if mended in fired or (failed in fired and not success):
+        return fired
+    return (*(other for other in fired if other != failed), mended if success else failed)
 
 
 def delete(batch: BatchRecord) -> BatchMove:

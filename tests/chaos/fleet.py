@@ -15,9 +15,18 @@ ROOT = Path(__file__).parents[2]
 class Fleet:
     """Worker processes on one store."""
 
-    def __init__(self, folder: Path, *, size: int = 4, url: str | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        size: int = 4,
+        url: str | None = None,
+        app: str = "tests.chaos.application:app",
+        **settings: object,
+    ) -> None:
         self.folder = folder
         self.size = size
+        self.app = app
         self.settings = {name: str(value) for name, value in settings.items()}
         if url is not None:
             self.settings["CHAOS_URL"] = url
@@ -31,10 +40,8 @@ class Fleet:
         while len(self.running) < self.size:
             self.start()
 
-    def start(
-        self, app: str = "tests.chaos.application:app", *, concurrency: int = 8, **settings: object
-    ) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "windlass", "worker", app, "--concurrency", str(concurrency)]
+    def start(self, app: str | None = None, *, concurrency: int = 8, **settings: object) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "windlass", "worker", app or self.app, "--concurrency", str(concurrency)]
         environment = {
             **os.environ,
             "CHAOS_FOLDER": str(self.folder),

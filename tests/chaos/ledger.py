@@ -31,11 +31,12 @@ def assert_consistent(url: str) -> None:
 _PLACES = """
 SELECT id, count(place), string_agg(place, ',') FROM windlass_job FULL JOIN (
     SELECT id, 'ready' AS place FROM windlass_ready UNION ALL SELECT id, 'timer' FROM windlass_timer
-    UNION ALL SELECT id, 'running' FROM windlass_running UNION ALL SELECT id, 'done' FROM windlass_done) p USING (id)
+    UNION ALL SELECT id, 'blocked' FROM windlass_blocked UNION ALL SELECT id, 'running' FROM windlass_running
+    UNION ALL SELECT id, 'done' FROM windlass_done) p USING (id)
 GROUP BY id HAVING count(place) <> 1 OR count(payload) <> 1
 """
 _ROWS = """
-SELECT 'pending', count(*) FROM windlass_ready
+SELECT 'pending', (SELECT count(*) FROM windlass_ready) + (SELECT count(*) FROM windlass_blocked)
 UNION ALL SELECT 'running', count(*) FROM windlass_running
 UNION ALL SELECT 'scheduled', count(*) FROM windlass_timer WHERE NOT retrying
 UNION ALL SELECT 'retrying', count(*) FROM windlass_timer WHERE retrying

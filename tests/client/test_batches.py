@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.client.work import end, run_all, take
+from tests.client.work import ERROR, WORKER, end, run_all, take
 from tests.waiting import until
 from windlass import PREVIOUS, BatchFinished, BatchNotFoundError, BatchStateError, ConfigurationError, chain, lifecycle
 from windlass.drivers.base import Turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from windlass import Windlass
+    from windlass.job import Record
     from windlass.task import AnyTask
 
 
@@ -110,6 +113,38 @@ def test_members_retried_after_the_end_bring_success_once(app: Windlass, work: A
     assert batch.progress().succeeded
 
 
+def test_a_member_that_will_be_tried_again_is_no_end(app: Windlass, report: AnyTask) -> None:
+    """celery#2324: the callback came before the retry."""
+    again = app.register("again", lambda n: None, max_attempts=3)
+    with app.batch("images", **callbacks(report)) as batch:
+        batch.add(again.job(1))
+    decide: list[Callable[[Record, float], lifecycle.Transition]] = [
+        lambda record, now: lifecycle.fail(record, ERROR, max_attempts=3, delay=5, now=now),
+        lambda record, now: lifecycle.snooze(record, 5, now=now),
+        lambda record, _: lifecycle.lose(record, ERROR, max_crashes=3),
+    ]
+    for transition in decide:
+        [record] = take(app)
+        now = app.driver.now()
+        settlement = lifecycle.Settlement(record, transition(record, now), now)
+        turned = app.driver.exchange(Turn(worker=WORKER, settlements=[settlement]))
+        app.settle_batches(turned.ripe)
+        assert turned.refused == []
+        assert fired(app) == []
+        app.driver.shift(6)
+    end(app, *take(app))
+    assert fired(app) == ["complete", "success"]
+
+
+def test_cancelling_the_last_member_finishes_the_batch(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    with app.batch("images", **callbacks(report)) as batch:
+        batch.add(work.job(1), work.job(2))
+    end(app, *take(app))
+    app.cancel(app.jobs(batch=batch.id, status="pending")[0].id)
+    app.settle_batches(app.driver.ripe(10))
+    assert fired(app) == ["complete"]
+
+
 def test_a_deleted_member_is_not_waited_for(app: Windlass, work: AnyTask, report: AnyTask) -> None:
     """go-jobqueue's DJ12: it made its bundle uncompletable."""
     with app.batch("images", **callbacks(report)) as batch:
@@ -166,11 +201,67 @@ def test_a_nested_failure_is_the_parents_until_it_is_mended(app: Windlass, work:
     assert fired(app) == ["complete", "success"]
 
 
+def test_a_failure_far_below_is_mended_all_the_way_up(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    with app.batch("top", **callbacks(report)) as top, top.batch("middle") as middle, middle.batch("low") as low:
+        low.add(work.job(1))
+    end(app, *take(app), dies=True)
+    assert fired(app) == ["complete"]
+    app.retry(app.jobs(batch=low.id)[0].id)
+    run_all(app)
+    assert fired(app) == ["complete", "success"]
+    assert middle.refresh().fired == top.refresh().fired == ("complete", "success")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_who_looked_before_a_nested_batch_was_mended_does_not_fail_it_again(
+    app: Windlass, work: AnyTask, report: AnyTask, finished: bool
+) -> None:
+    """A worker that was frozen between its look and its decision; the batch had finished meanwhile, or not yet."""
+    with app.batch("outer", **callbacks(report)) as outer:
+        outer.add(work.using(delay=100).job(1))
+        with outer.batch("inner") as inner:
+            inner.add(work.job(2))
+    [record] = take(app)
+    end_without_deciding(app, [record], dies=True)
+    seen = app.driver.batches([inner.id])
+    if finished:
+        app.settle_batches([inner.id])
+    app.retry(record.id)
+    run_all(app)
+    look = app.driver.batches
+    looks = iter([seen])
+    app.driver.batches = lambda *ids, **rest: next(looks, None) or look(*ids, **rest)  # type: ignore[method-assign]
+    app.settle_batches([inner.id])
+    app.driver.shift(101)
+    run_all(app)
+    assert fired(app) == ["complete", "success"]
+
+
 def test_a_nested_empty_batch_is_no_obstacle(app: Windlass, report: AnyTask) -> None:
     with app.batch("outer", **callbacks(report)) as outer, outer.batch("inner"):
         pass
     assert outer.progress().finished
     assert fired(app) == ["complete", "success"]
+
+
+def test_workers_that_decide_together_fire_once(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    """Threads meet at a barrier, each with the ripe batches in hand."""
+    with app.batch("outer", **callbacks(report)) as outer, outer.batch("inner", **callbacks(report)) as inner:
+        inner.add(*(work.job(n) for n in range(4)))
+    end_without_deciding(app, take(app, 4))
+    barrier = threading.Barrier(8)
+
+    def decide() -> None:
+        ripe = app.driver.ripe(10)
+        barrier.wait(30)
+        app.settle_batches(ripe)
+
+    threads = [threading.Thread(target=decide) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(fired(app)) == ["complete", "complete", "success", "success"]
 
 
 @pytest.mark.parametrize("steps", range(5))
@@ -208,9 +299,15 @@ def test_a_crash_between_any_two_steps_loses_and_doubles_nothing(
     assert outer.progress().succeeded
 
 
-def end_without_deciding(app: Windlass, records: list[Any]) -> None:
+def end_without_deciding(app: Windlass, records: list[Any], *, dies: bool = False) -> None:
     """End attempts as a worker does that dies before it decides about their batch."""
-    ends = [lifecycle.Settlement(r, lifecycle.succeed(r), app.driver.now()) for r in records]
+    now = app.driver.now()
+    ends = [
+        lifecycle.Settlement(
+            r, lifecycle.fail(r, ERROR, max_attempts=1, delay=0, now=now) if dies else lifecycle.succeed(r), now
+        )
+        for r in records
+    ]
     app.driver.exchange(Turn(worker="by-hand", settlements=ends))
 
 
@@ -331,6 +428,19 @@ def test_all_steps_are_members_of_the_batch(app: Windlass, work: AnyTask, report
     run_all(app)
     assert fired(app) == ["complete", "success"]
     assert batch.progress().total == 3
+
+
+def test_chains_in_nested_batches_are_waited_for(app: Windlass, work: AnyTask, report: AnyTask) -> None:
+    """celery#5612: with several levels the callback never came."""
+    with app.batch("outer", **callbacks(report)) as outer:
+        outer.add(chain(work.job(1), work.job(2)))
+        with outer.batch("middle") as middle, middle.batch("inner") as inner:
+            inner.add(chain(work.job(3), work.job(4), work.job(5)), work.job(6))
+    for left in range(5, 0, -1):
+        end(app, *take(app))
+        assert fired(app) == [], f"{left} are left"
+    end(app, *take(app))
+    assert fired(app) == ["complete", "success"]
 
 
 def test_chains_of_chains_are_one(app: Windlass, work: AnyTask) -> None:

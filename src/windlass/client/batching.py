@@ -153,18 +153,21 @@ class Batching(Sending, Managing, Listening):
         batch = next(iter(self.driver.batches([batch_id])), None)
         if batch is None:
             return None
-        closed = msgspec.structs.replace(batch, open=batch.open and not close)
+        fired = rules.marked(batch.fired, nested)
+        closed = msgspec.structs.replace(batch, open=batch.open and not close, fired=fired)
         late = rules.COMPLETE in batch.fired
         # What the parent must know it learns before this batch is decided and ripe no more: a crash in between is made
         # good by whoever decides next.
-        if batch.parent is not None and rules.ended(closed):
-            if not rules.succeeded(closed):
-                self._decide(batch.parent, nested=(batch_id, False))
-            elif late:
-                self._settle(batch.parent, close=False, nested=(batch_id, True))
+        failed = rules.ended(closed) and not rules.succeeded(closed)
+        if batch.parent is not None and failed:
+            self._decide(batch.parent, nested=(batch_id, False))
+        elif batch.parent is not None and rules.ended(closed) and late:
+            self._settle(batch.parent, close=False, nested=(batch_id, True))
         after = self._decide(batch_id, close=close, nested=nested)
         if after is None:
             return None
+        if after.parent is not None and failed and rules.succeeded(after):  # mended since we looked
+            self._settle(after.parent, close=False, nested=(batch_id, True))
         if after.parent is not None and rules.ended(after) and not late:
             self._settle(after.parent, close=False)
         if rules.SUCCESS in after.fired and rules.callbacks_of(after).delete_on_success:

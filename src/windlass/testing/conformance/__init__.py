@@ -26,6 +26,7 @@ _PARTS = (
     "inserting",
     "limiting",
     "managing",
+    "racing",
     "reading",
     "settling",
     "sharing",
@@ -43,6 +44,7 @@ from windlass.testing.conformance.holding import Holding  # noqa: E402
 from windlass.testing.conformance.inserting import Inserting  # noqa: E402
 from windlass.testing.conformance.limiting import Limiting  # noqa: E402
 from windlass.testing.conformance.managing import Managing  # noqa: E402
+from windlass.testing.conformance.racing import Racing  # noqa: E402
 from windlass.testing.conformance.reading import Reading  # noqa: E402
 from windlass.testing.conformance.settling import Settling  # noqa: E402
 from windlass.testing.conformance.sharing import Sharing  # noqa: E402
@@ -61,6 +63,7 @@ class DriverConformance(
     Holding,
     Limiting,
     Batching,
+    Racing,
     Telling,
     Ticking,
     Sharing,

@@ -28,7 +28,7 @@ from windlass.testing.conformance.bench import (
     totals,
     turn,
 )
-from windlass.testing.conformance.holding import holding
+from windlass.testing.conformance.holding import WAITS, holding
 
 if TYPE_CHECKING:
     from windlass.drivers.base import Driver
@@ -202,6 +202,35 @@ class Batching:
             with pytest.raises(BatchStateError):
                 driver.open_batch(NewBatch(name="nested", parent=missing))
         assert driver.count(EVERYTHING, most=10) == 1
+
+    def test_a_refused_member_holds_no_key(self, driver: Driver) -> None:
+        """Else its key would be nobody's, and keep all others out."""
+        batch_id = opened(driver)
+        shut(driver, batch_id, finished_at=driver.now())
+        with pytest.raises(BatchStateError):
+            driver.insert([job(batch_id=batch_id, **holding())])
+        assert driver.holder("k") is None
+        assert not put(driver, **holding()).found
+
+    def test_a_member_that_gives_way_to_another_is_cancelled(self, driver: Driver) -> None:
+        """At its retry it finds its key taken; its batch does not wait for it."""
+        batch_id = opened(driver)
+        put(driver, batch_id=batch_id, **holding(mask=WAITS))
+        [record] = take(driver)
+        put(driver, **holding(mask=WAITS))
+        assert list(fail(driver, record, delay=0).ripe) == [batch_id]
+        assert counts(read(driver, batch_id)) == (1, 0, 0, 0, 1)
+
+    @pytest.mark.parametrize("max_crashes", [1, 3])
+    def test_a_lost_member_is_left_or_dead(self, driver: Driver, max_crashes: int) -> None:
+        """Whoever takes it back from its worker counts it, and hears of what is due."""
+        batch_id = opened(driver)
+        put(driver, batch_id=batch_id)
+        [record] = take(driver)
+        turned = settle(driver, record, lifecycle.lose(record, CRASH, max_crashes=max_crashes))
+        dies = max_crashes == 1
+        assert list(turned.ripe) == [batch_id] * dies
+        assert counts(read(driver, batch_id)) == (1, not dies, 0, dies, 0)
 
     def test_a_parent_waits_for_nested_batches(self, driver: Driver) -> None:
         """Until they say that they have finished."""

@@ -185,6 +185,20 @@ class Holding:
         assert [r.id for r in claims] == [second.id]
         assert_counted(driver)
 
+    def test_a_job_that_gives_way_keeps_no_other_from_becoming_due(self, driver: Driver) -> None:
+        """Nor does it keep the promotion busy for ever (oban#1416)."""
+        put(driver, **holding(mask=WAITS))
+        [first] = take(driver)
+        fail(driver, first, delay=5)
+        put(driver, **holding(mask=WAITS))
+        others = [put(driver, delay=5), put(driver, delay=5, **holding("other"))]
+        driver.shift(6)
+        claims = take(driver, 10)
+        assert {r.id for r in others} < {r.id for r in claims}
+        assert stored(driver, first).status is Status.CANCELLED
+        assert take(driver, 10) == []
+        assert_counted(driver)
+
     def test_a_job_that_becomes_due_takes_its_free_key(self, driver: Driver) -> None:
         """Retrying it held nothing; pending it does."""
         put(driver, **holding(mask=WAITS))
@@ -205,6 +219,17 @@ class Holding:
         assert changed.transition is not None
         assert changed.transition.status is Status.CANCELLED
         assert superseded(driver, first, second)
+        assert_counted(driver)
+
+    def test_a_lost_job_that_had_not_started_gives_way_too(self, driver: Driver) -> None:
+        """It is given back, not lost; there is nobody to be told all the same."""
+        put(driver, **holding(mask=WAITS))
+        [first] = take(driver, start=0)
+        second = put(driver, **holding(mask=WAITS))
+        [changed] = driver.change([first.id], lambda record, _: lifecycle.lose(record, CRASH, max_crashes=3))
+        assert changed.error is None
+        assert superseded(driver, first, second)
+        assert driver.history(first.id) == []
         assert_counted(driver)
 
     def test_a_window_outlasts_the_job(self, driver: Driver) -> None:

@@ -51,6 +51,18 @@ def together(work: Callable[[int], list[Record]]) -> list[list[Record]]:
         return list(pool.map(begin, range(THREADS)))
 
 
+def insert_through(bench: Bench, driver: Driver, connection: Any, jobs: Sequence[NewJob]) -> list[Record]:
+    """Insert on a caller's connection."""
+    runner = driver.adopt(connection)
+    steps = driver.insertion(jobs)
+    try:
+        statement = next(steps)
+        while True:
+            statement = steps.send(bench.run_statement(runner, statement))
+    except StopIteration as stop:
+        return list(stop.value)
+
+
 class Sharing(Bench):
     """What holds when others are at work too."""
 
@@ -271,7 +283,7 @@ class Sharing(Bench):
         """Inserted through a caller's connection, it is there after the commit and not before."""
         self._need_transactions(driver)
         connection = self.foreign_connection(driver)
-        records = self._insert_through(driver, connection, [job(tags=("x",)), job(delay=60)])
+        records = insert_through(self, driver, connection, [job(tags=("x",)), job(delay=60)])
         assert driver.count(EVERYTHING, most=10) == 0
         connection.commit()
         assert [stored(driver, r) for r in records] == records
@@ -285,7 +297,7 @@ class Sharing(Bench):
         """Nothing is left of it, and the store goes on."""
         self._need_transactions(driver)
         connection = self.foreign_connection(driver)
-        self._insert_through(driver, connection, [job()])
+        insert_through(self, driver, connection, [job()])
         connection.rollback()
         connection.close()
         assert driver.count(EVERYTHING, most=10) == 0
@@ -302,13 +314,3 @@ class Sharing(Bench):
     def _need_transactions(self, driver: Driver) -> None:
         if not driver.capabilities.transactions:
             pytest.skip(f"{driver.name} has no transactions")
-
-    def _insert_through(self, driver: Driver, connection: Any, jobs: Sequence[NewJob]) -> list[Record]:
-        runner = driver.adopt(connection)
-        steps = driver.insertion(jobs)
-        try:
-            statement = next(steps)
-            while True:
-                statement = steps.send(self.run_statement(runner, statement))
-        except StopIteration as stop:
-            return list(stop.value)
