@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-STORES = ("memory", "sqlite")
+STORES = ("memory", "sqlite", "redis")
 """The others follow as they learn to."""
 
 
