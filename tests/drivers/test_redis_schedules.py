@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -165,6 +165,13 @@ def test_a_key_is_told_apart_from_a_job_in_a_row_of_many(driver: RedisDriver) ->
     assert {record.id for record in take(driver, 5)} == {holder.id, made.id}
 
 
+def fill(driver: RedisDriver) -> None:
+    """Store jobs until there is no room."""
+    with suppress(StoreFullError):
+        while True:
+            put(driver, payload=b"x" * 10_000)
+
+
 def test_a_full_memory_fires_nothing_and_lets_schedules_be_paused_and_removed(
     new_redis: Callable[..., Any],
 ) -> None:
@@ -173,9 +180,7 @@ def test_a_full_memory_fires_nothing_and_lets_schedules_be_paused_and_removed(
     with closing(RedisDriver(server.url())) as driver:
         driver.open()
         record = declare(driver)
-        with pytest.raises(StoreFullError):
-            while True:
-                put(driver, payload=b"x" * 10_000)
+        fill(driver)
         stored = driver.count(Filter(), most=10_000)
         with pytest.raises(StoreFullError):
             fire(driver, tick(record.watermark + 60), watermark=record.watermark + 60)
