@@ -81,7 +81,9 @@ def test_a_job_that_comes_back_or_ends_meanwhile_is_decided_about_anew(driver: R
     declare(driver)
     [made] = fire(driver, tick(1.0)).jobs
     cancel(driver, made)
-    decision = Decision(lambda: retry(driver, made), lambda: cancel(driver, made), made=NewTick(tick=2.0, outcome="missed"))
+    decision = Decision(
+        lambda: retry(driver, made), lambda: cancel(driver, made), made=NewTick(tick=2.0, outcome="missed")
+    )
     driver.change_schedule(NAME, decision)
     assert [going for _, going in decision.told] == [{}, {"default": made.id}, {}]
     assert read(driver).rows == 2

@@ -94,7 +94,7 @@ class Schedules:
 
     # ------------------------------------------------------------------ by code
 
-    def declare(self, task: AnyTask, spec: Any, name: str | None, given: ScheduleOptions) -> None:
+    def declare(self, task: AnyTask, spec: Any, name: str | None, given: Mapping[str, Any]) -> None:
         """Remember what ``@app.schedule`` says; the store learns it at the first use, or from a worker's start.
 
         Raises:
