@@ -32,6 +32,15 @@ def driver(redis_url: str) -> Iterator[RedisDriver]:
         yield driver
 
 
+def fill(driver: RedisDriver) -> None:
+    """Store jobs until there is no room for another."""
+    try:
+        while True:
+            put(driver, payload=b"x" * 10_000)
+    except StoreFullError:
+        return
+
+
 class Decision:
     """Fires once more, and does something while it decides; keeps what it was told."""
 
@@ -189,9 +198,7 @@ def test_a_full_memory_fires_nothing_and_lets_schedules_be_paused_and_removed(
     with closing(RedisDriver(server.url())) as driver:
         driver.open()
         record = declare(driver)
-        with pytest.raises(StoreFullError):
-            while True:
-                put(driver, payload=b"x" * 10_000)
+        fill(driver)
         stored = driver.count(Filter(), most=10_000)
         with pytest.raises(StoreFullError):
             fire(driver, tick(record.watermark + 60), watermark=record.watermark + 60)
