@@ -13,8 +13,8 @@ from windlass.drivers.base import Filter, Worker
 from windlass.drivers.redis import RedisDriver
 from windlass.drivers.ticking import NewTick, ScheduleMove
 from windlass.errors import ConnectionLostError, StoreFullError
-from windlass.job import ALWAYS, Hold
-from windlass.testing.conformance.bench import cancel, put, retry, take, turn
+from windlass.job import ALWAYS, Gate, Hold, Status
+from windlass.testing.conformance.bench import assert_counted, cancel, put, retry, succeed, take, turn
 from windlass.testing.conformance.ticking import NAME, declare, fire, live, read, tick
 
 if TYPE_CHECKING:
@@ -30,6 +30,15 @@ def driver(redis_url: str) -> Iterator[RedisDriver]:
     with closing(RedisDriver(redis_url)) as driver:
         driver.open()
         yield driver
+
+
+def fill(driver: RedisDriver) -> None:
+    """Store jobs until there is no room for another."""
+    try:
+        while True:
+            put(driver, payload=b"x" * 10_000)
+    except StoreFullError:
+        return
 
 
 class Decision:
@@ -170,6 +179,22 @@ def fill(driver: RedisDriver) -> None:
     with suppress(StoreFullError):
         while True:
             put(driver, payload=b"x" * 10_000)
+
+
+def test_a_job_of_a_tick_waits_where_others_do(driver: RedisDriver) -> None:
+    """Behind those that wait before a full limit, and until its time; both are counted."""
+    declare(driver)
+    gates = (Gate("limit:x", 1),)
+    first, second = (put(driver, gates=gates) for _ in range(2))
+    [running] = take(driver, 5)
+    assert running.id == first.id
+    aside, later = fire(driver, tick(1.0, gates=gates), tick(2.0, delay=100.0)).jobs
+    assert driver.blocked_by(aside.id) == "limit:x"
+    assert driver.passages()[0].blocked == 2
+    assert later.status is Status.SCHEDULED
+    assert_counted(driver)
+    succeed(driver, running)
+    assert [record.id for record in take(driver, 5)] == [second.id]
 
 
 def test_a_full_memory_fires_nothing_and_lets_schedules_be_paused_and_removed(

@@ -11,6 +11,5 @@ local function live_jobs(last)
     local letter = v and letter_of(v)
     if letter and letter ~= 'c' and letter ~= 'd' and letter ~= 'x' then live[#live + 1] = ids[n] end
   end
-  table.sort(live)
   return table.concat(live, ',')
 end
