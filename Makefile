@@ -41,13 +41,13 @@ demo: $(RUNTIME) ## Index thousands of real files with durable jobs; interrupt i
 
 .PHONY: test
 test: $(DEV) ## Run all tests but the soak
-	@$(PYTEST) -n $(JOBS) -m "not soak" $(ARGS)
+	@$(PYTEST) -n $(JOBS) --dist worksteal -m "not soak" $(ARGS)
 
 ##@ While working
 
 .PHONY: quick
 quick: $(DEV) ## Run the fast tests, under a minute
-	@$(PYTEST) -n $(JOBS) -m "not slow and not soak" -q $(ARGS)
+	@$(PYTEST) -n $(JOBS) --dist worksteal -m "not slow and not soak" -q $(ARGS)
 
 .PHONY: format
 format: $(DEV) ## Put the code into shape

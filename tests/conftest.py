@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.servers import ports
+from tests.servers import account, ports
 from tests.servers.databases import Databases, GivenPostgres, Pool
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
@@ -18,11 +18,14 @@ from tests.servers.redis_sentinel import RedisSentinel
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Print why tests were skipped, always."""
+    """Print why tests were skipped, always, and have `tmp_path` where servers have their folders."""
     if "s" not in config.option.reportchars:
         config.option.reportchars += "s"
-    # Under nohup a hang-up is ignored, here and in whatever is started, and a supervisor would honour that.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(account.passing()))
+    # Under nohup a hang-up is ignored, here and in whatever is started, and a supervisor would honour that. In the background
+    # of a shell a quit is, and the reaper would wait in vain for servers to obey it.
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def postgres_pools() -> Iterator[Callable[[str], Pool]]:
                     pools[flavour] = Pool(GivenPostgres(os.environ["WINDLASS_TEST_POSTGRES_URL"]))
                     started.callback(pools[flavour].close)
                 else:  # its databases go with it; as nobody cuts its power, nothing need reach the disk
-                    pools[flavour] = Pool(started.enter_context(Postgres(flavour, fsync="off")))
+                    pools[flavour] = Pool(started.enter_context(Postgres(flavour, fsync="off", full_page_writes="off")))
             return pools[flavour]
 
         yield give

@@ -409,9 +409,9 @@ class Windlass(Client):
         with self._told_aside(context, record) as aside, self.driver.transaction(connection) as inner:
             transaction = AttemptTransaction(self, inner, record)
             yield transaction
-            keep = getattr(inner, "note", None)
-            if keep is not None and (page := aside.page()) is not None:
-                keep([page.note()])
+            page = aside.page()
+            if page is not None:
+                inner.note([page.note()])
             inner.settle(completion(record, transaction.encoded, self.driver.now()))
         context.ended = True
 

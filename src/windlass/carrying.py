@@ -72,7 +72,9 @@ def loaded(
     """Return a new job's ``meta`` with what it carries."""
     if correlation_id is None and (_chosen.get() is not None or _attempt.get() is not None):
         correlation_id = correlation()
-    context = {name: value for name, var in variables.items() if (value := var.get(_UNSET)) is not _UNSET}
+    context: dict[str, Any] = {}
+    if variables:
+        context = {name: value for name, var in variables.items() if (value := var.get(_UNSET)) is not _UNSET}
     if not context and correlation_id is None:
         return given
     loaded: dict[str, Any] = {}

@@ -291,6 +291,11 @@ def superseded(transition: Transition, rival: int) -> Transition:
     )
 
 
+def gives_way(transition: Transition) -> bool:
+    """Whether a change cancels its job rather than fail when another has its unique key: nobody is there to be told."""
+    return transition.move in (Move.LOSE, Move.RELEASE)
+
+
 def due(record: Record) -> Transition:
     """Its time has come."""
     return Transition(

@@ -32,6 +32,8 @@ MOST = 10_000
 """Events that wait to be published; beyond it the oldest are lost."""
 LEAVE = 1.0
 """Seconds that closing waits for what is left."""
+IDLE = 5.0
+"""Seconds without an event after which the thread ends; the next one starts another."""
 
 
 class Host(Protocol):
@@ -52,7 +54,9 @@ class Publisher:
     def __init__(self, host: Host, hub: Hub) -> None:
         self._host = host
         self._heard = False
-        self._asked = float("-inf")
+        self._stale_at = 0.0
+        self._shared = host.capabilities.shared
+        """Whether others can listen, too; who listens to a store that only this process sees is known here."""
         self._queue: deque[Event] = deque(maxlen=MOST)
         self._wake = threading.Event()
         self._lock = threading.Lock()
@@ -65,12 +69,13 @@ class Publisher:
     def told(self, heard: bool) -> None:  # noqa: FBT001
         """Learn from a turn, or from a listener of this process, whether anybody listens."""
         self._heard = heard
-        self._asked = time.monotonic()
+        self._stale_at = time.monotonic() + LOOK
 
     def forget(self) -> None:
         """Forget what was known: the store is another one from here on."""
         self._heard = False
-        self._asked = float("-inf")
+        self._stale_at = 0.0
+        self._shared = self._host.capabilities.shared
 
     def close(self) -> None:
         """Send what is left, within a second."""
@@ -81,32 +86,41 @@ class Publisher:
             thread.join(LEAVE)
 
     def _wanted(self) -> bool:
-        return self._heard or self._stale()
-
-    def _stale(self) -> bool:
-        # Who listens to a store that only this process sees is known here.
-        return time.monotonic() - self._asked >= LOOK and self._host.capabilities.shared
+        return self._heard or (self._shared and time.monotonic() >= self._stale_at)
 
     def _take(self, event: Event) -> None:
-        if self._thread is None or self._pid != os.getpid():
-            self._start()
+        if self._pid != os.getpid():
+            self._forked()
         self._queue.append(event)
+        if self._thread is None:
+            self._start()
         if not self._wake.is_set():
             self._wake.set()
 
+    def _forked(self) -> None:
+        """Begin anew: the thread, and what it was about to send, is the parent's."""
+        self._pid, self._thread, self._lock = os.getpid(), None, threading.Lock()
+        self._queue.clear()
+        self._wake = threading.Event()
+
     def _start(self) -> None:
         with self._lock:
-            if self._pid != os.getpid():  # forked: the thread, and what it was about to send, is the parent's
-                self._pid, self._thread = os.getpid(), None
-                self._queue.clear()
-                self._wake = threading.Event()
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._run, name="windlass-publisher", daemon=True)
                 self._thread.start()
 
+    def _retire(self) -> bool:
+        """End the thread, unless an event has come just now: it is queued before the thread is looked for."""
+        with self._lock:
+            self._thread = None
+            if self._queue:
+                self._thread = threading.current_thread()
+            return self._thread is None
+
     def _run(self) -> None:
         while True:
-            self._wake.wait()
+            if not self._wake.wait(IDLE) and self._retire():
+                return
             self._wake.clear()
             events = [self._queue.popleft() for _ in range(len(self._queue))]
             if events:
@@ -122,7 +136,7 @@ class Publisher:
                 return
 
     def _publish(self, events: list[Event]) -> None:
-        if self._stale():
+        if self._shared and time.monotonic() >= self._stale_at:
             # Until the answer is there events are taken; a look that fails is not repeated at once.
             try:
                 self.told(self._host.driver.exchange(Turn(worker="publisher")).heard)

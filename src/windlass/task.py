@@ -308,6 +308,8 @@ class Task(Generic[P, R]):
         self.discard_on = _errors("discard_on", discard_on)
         self.chunk = chunk_of(chunk)
         self.bounds = bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep)
+        self.plain = self.unique is None and not self.limits and self.bounds is None
+        """Whether its jobs need nothing but to be stored."""
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
         )
@@ -353,7 +355,7 @@ class Task(Generic[P, R]):
         Raises:
             TypeError: the arguments do not fit the function.
         """
-        return self.draft(args, kwargs, _NOTHING)
+        return self.draft(args, kwargs, NOTHING)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Store this call as a job.
@@ -363,11 +365,11 @@ class Task(Generic[P, R]):
             PayloadError: they cannot be stored as JSON, or are too large.
             ConnectionLostError: the store cannot be reached.
         """
-        return self.host.enqueue_draft(self.draft(args, kwargs, _NOTHING))
+        return self.host.enqueue_draft(self.draft(args, kwargs, NOTHING))
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Await :meth:`enqueue`."""
-        return await self.host.aenqueue_draft(self.draft(args, kwargs, _NOTHING))
+        return await self.host.aenqueue_draft(self.draft(args, kwargs, NOTHING))
 
     def using(
         self,
@@ -427,7 +429,8 @@ class ChunkTask(Task[[T], R]):
         return super().__call__(items)  # type: ignore[arg-type]
 
 
-_NOTHING = Options()
+NOTHING = Options()
+"""Nothing was said."""
 
 
 def _default_name(function: Any) -> str:

@@ -1,7 +1,7 @@
 """The application whose workers are maltreated; each handler notes its start, each refused write is noted too.
 
 ``CHAOS_URL`` names the store, ``CHAOS_SKEW`` by how many seconds this process's clock is wrong; SIGUSR1 sets it an hour
-forward, SIGUSR2 back.
+forward, SIGUSR2 back. ``CHAOS_SHARE`` is how many seconds it may take until another gives its connection back.
 """
 
 import asyncio
@@ -43,6 +43,11 @@ def make() -> Windlass:
 
 
 app = make()
+
+if "CHAOS_SHARE" in os.environ:
+    from windlass.drivers.postgres import pool
+
+    pool.SHARE = float(os.environ["CHAOS_SHARE"])
 
 
 def note(**line: Any) -> None:

@@ -11,45 +11,70 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     import random
+    import subprocess
 
     from tests.chaos.fleet import Fleet
     from windlass import Windlass
 
 LOST_AFTER = 2.0
+AT_ONCE = 100
+"""Jobs enqueued between two faults; half as many wait when the next one strikes."""
 
 
 def die_and_freeze(app: Windlass, fleet: Fleet, dice: random.Random, size: float) -> list[int]:
-    """Enqueue while workers die, freeze and end; return what was acknowledged, when all is done."""
-    jobs, faults = int(1200 * size), int(12 * size)
+    """Enqueue while workers die, freeze and end; return what was acknowledged, when all is done.
 
-    def enqueue(number: int) -> list[int]:
-        return [
-            app.enqueue(dice.choice(("in_thread", "on_loop")), {"length": dice.uniform(0.02, 0.12)}).id
-            for _ in range(number)
-        ]
+    Faults go on until attempts were lost, however slow the machine: without that nothing was tried.
+    """
+    faults = int(8 * size)
+    acknowledged: list[int] = []
 
-    acknowledged = enqueue(jobs // 4)
-    for fault in range(faults):
-        acknowledged += enqueue(max(0, jobs * (fault + 1) // faults - len(acknowledged)))
-        goal = app.stats().totals.processed + jobs // faults // 2
-        until(lambda goal=goal: (s := app.stats()).totals.processed >= goal or not s.pending + s.running, timeout=60)
-        victim = dice.choice(fleet.running)
-        match fault % 4:
-            case 0 | 1:
-                fleet.kill(victim)
-            case 2:
-                victim.send_signal(signal.SIGSTOP)
-                if dice.random() < 0.7:  # until the others have taken its jobs away
-                    lost = app.stats().totals.lost
-                    until(lambda lost=lost: (s := app.stats()).totals.lost > lost or not s.pending + s.running)
-                victim.send_signal(signal.SIGCONT)
-            case _:
-                victim.terminate()
-                if dice.random() < 0.3:
-                    victim.terminate()
+    def enqueue(number: int) -> None:
+        for _ in range(number):
+            length = dice.uniform(0.02, 0.12)
+            acknowledged.append(app.enqueue(dice.choice(("in_thread", "on_loop")), {"length": length}).id)
+
+    enqueue(AT_ONCE)
+    for fault in range(5 * faults):
+        if fault >= faults and app.stats().totals.lost:
+            break
+        goal = len(acknowledged)
+        enqueue(AT_ONCE)
+        until(lambda goal=goal: app.stats().totals.processed >= goal - AT_ONCE // 2, timeout=60)
+        _strike(app, fleet, dice, fault)
         fleet.fill()
-    until(lambda: app.stats().completed == len(acknowledged), timeout=90, every=0.1)
+
+    def completed() -> bool:
+        fleet.fill()
+        return app.stats().completed == len(acknowledged)
+
+    until(completed, timeout=120, every=0.1)
     return acknowledged
+
+
+def _strike(app: Windlass, fleet: Fleet, dice: random.Random, fault: int) -> None:
+    """Do the next thing to a worker that has jobs in hand."""
+    busy = until(lambda: _busy(app, fleet) or (app.stats().pending == 0 and fleet.running))
+    victim = dice.choice(busy)
+    match fault % 4:
+        case 0 | 1:
+            fleet.kill(victim)
+        case 2:
+            victim.send_signal(signal.SIGSTOP)
+            if dice.random() < 0.7:  # until the others have taken its jobs away
+                lost = app.stats().totals.lost
+                until(lambda: (s := app.stats()).totals.lost > lost or not s.pending + s.running)
+            victim.send_signal(signal.SIGCONT)
+        case _:
+            victim.terminate()
+            if dice.random() < 0.3:
+                victim.terminate()
+
+
+def _busy(app: Windlass, fleet: Fleet) -> list[subprocess.Popen[bytes]]:
+    """Return the workers that run jobs now."""
+    pids = {job.worker.partition("-")[0] for job in app.jobs(status="running") if job.worker is not None}
+    return [process for process in fleet.running if str(process.pid) in pids]
 
 
 def wrong_clocks(app: Windlass, fleet: Fleet) -> None:

@@ -18,9 +18,10 @@ from tests.chaos.application import LOST_AFTER
 from tests.chaos.fleet import Fleet
 from windlass import Outcome, Windlass
 
-JOBS = 5_000
+JOBS_BETWEEN = 170
 WORKERS = 4
-FAULTS = 30
+RESCUED = 20.0
+"""Seconds from a death to the rescue that are too many, on however busy a machine; two are usual."""
 
 
 @pytest.fixture
@@ -45,27 +46,29 @@ def lock_is_free(path: Path, patience: float) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_nothing_is_lost_doubled_or_condemned_by_thirty_faults(tmp_path: Path, fleet: Fleet) -> None:
+@pytest.mark.parametrize("faults", [10, pytest.param(30, marks=pytest.mark.soak)])
+def test_nothing_is_lost_doubled_or_condemned_by_faults(tmp_path: Path, fleet: Fleet, faults: int) -> None:
     """Every acknowledged enqueue completes, leases never overlap, and every refused write was stale."""
+    jobs = faults * JOBS_BETWEEN
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1 << 30)
     dice = random.Random(seed)
     print(f"CHAOS_SEED={seed}")  # noqa: T201 - shown when the test fails, to run it again
     app = Windlass(f"sqlite:///{tmp_path / 'chaos.db'}", beat=1, lost_after=LOST_AFTER)
     acknowledged = [
         app.enqueue(dice.choice(("in_thread", "on_loop")), {"length": dice.uniform(0.02, 0.12)}).id
-        for _ in range(JOBS // 10)
+        for _ in range(3 * JOBS_BETWEEN)
     ]
     fleet.fill()
     locks: list[tuple[float, float]] = []
     done = 0
-    for fault in range(FAULTS):
-        wanted = JOBS * (fault + 1) // FAULTS
+    for fault in range(faults):
+        wanted = JOBS_BETWEEN * (fault + 1)
         acknowledged += [
             app.enqueue(dice.choice(("in_thread", "on_loop")), {"length": dice.uniform(0.02, 0.12)}).id
             for _ in range(max(0, wanted - len(acknowledged)))
         ]
         # Strike when some progress has been made since the last time, so that the faults are spread over the work.
-        done = wait_for_progress(app, done, JOBS // FAULTS // 2)
+        done = wait_for_progress(app, done, JOBS_BETWEEN // 2)
         victim = dice.choice(fleet.running)
         match dice.choice(("kill", "kill", "stop", "term")):
             case "kill":
@@ -82,6 +85,7 @@ def test_nothing_is_lost_doubled_or_condemned_by_thirty_faults(tmp_path: Path, f
         assert time.monotonic() < deadline, f"not done: {stats}"
         fleet.fill()
         time.sleep(0.1)
+    assert len(acknowledged) == jobs
     check(app, acknowledged, fleet, locks, fleet.notes())
     app.close()
 
@@ -116,9 +120,9 @@ def check(
     locks: list[tuple[float, float]],
     notes: list[dict[str, Any]],
 ) -> None:
-    stats = app.stats()
-    assert len(set(acknowledged)) == JOBS
-    assert (stats.completed, stats.dead, stats.cancelled, stats.pending, stats.running) == (JOBS, 0, 0, 0, 0)
+    stats, jobs = app.stats(), len(acknowledged)
+    assert len(set(acknowledged)) == jobs
+    assert (stats.completed, stats.dead, stats.cancelled, stats.pending, stats.running) == (jobs, 0, 0, 0, 0)
     starts: dict[int, set[int]] = defaultdict(set)
     for line in notes:
         if line["what"] == "start":
@@ -140,7 +144,7 @@ def check(
                 pid = int((before.worker or "0").partition("-")[0])
                 if pid in fleet.gone:
                     slowest = max(slowest, recovery(before.finished_at.timestamp(), fleet.gone[pid], locks))
-    assert slowest <= LOST_AFTER + 2
+    assert slowest <= RESCUED
     refused = [(line["job"], line["lease"]) for line in notes if line["what"] == "refused"]
     for job_id, lease in refused:
         assert max(starts[job_id]) > lease or app.history(job_id)[-1].number > len(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -119,6 +118,7 @@ def apps(postgres_url: str, proxy: Proxy) -> Iterator[tuple[Windlass, Windlass]]
     direct.close()
 
 
+@pytest.mark.slow
 def test_claims_whose_answer_was_lost_come_back(apps: tuple[Windlass, Windlass], proxy: Proxy) -> None:
     behind, direct = apps
     ran: list[tuple[int, int]] = []
@@ -215,19 +215,18 @@ def test_what_ends_while_the_server_is_away_is_written_when_it_is_back(
         parts = worker._parts
         assert parts is not None
         until(lambda: parts.pump._backoff.failing)
-        asked = time.monotonic()
         end.set()
-        until(lambda: all(execution.finished for execution in parts.pump.running.values()), timeout=3)
-        assert time.monotonic() - asked < 3
+        until(lambda: all(execution.finished for execution in parts.pump.running.values()))
         proxy.thaw()
-        until(lambda: direct.stats().completed == 2, timeout=10)
+        until(lambda: direct.stats().completed == 2)
         assert [direct.get(job.id).attempt for job in jobs] == [1, 1]
     assert refused == []
 
 
 def test_a_worker_that_waits_long_between_its_tries_is_woken_when_the_server_is_back(
-    apps: tuple[Windlass, Windlass], proxy: Proxy
+    apps: tuple[Windlass, Windlass], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("windlass.worker.service.SLOWEST", 100.0)
     behind, direct = apps
 
     @behind.task(name="marker")
@@ -243,7 +242,7 @@ def test_a_worker_that_waits_long_between_its_tries_is_woken_when_the_server_is_
         until(lambda: pump._backoff.failing and not listener.hears)
         pump._backoff._failures = 20
         pump._bell.ring()
-        until(lambda: pump._backoff._failures > 20)  # now it sleeps for 5 to 10 s
+        until(lambda: pump._backoff._failures > 20)  # now it sleeps for 50 s at least
         proxy.thaw()
         job = direct.enqueue("marker")
-        until(lambda: direct.get(job.id).status is Status.COMPLETED, timeout=4.5)
+        until(lambda: direct.get(job.id).status is Status.COMPLETED, timeout=30)

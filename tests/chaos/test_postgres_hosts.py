@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg import sql
 
 from tests.chaos.ledger import assert_consistent
 from tests.waiting import until
-from windlass import Context, Status, Windlass
+from windlass import Context, ShutdownTimeoutError, Status, Windlass
+from windlass.drivers.postgres.bell import TRUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,10 +67,14 @@ class Fleet:
         return all(app.driver._listener.hears for app in self.apps)  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        for worker in self.workers:
-            worker.stop(0.1)
+        with ThreadPoolExecutor(HOSTS) as threads:
+            list(threads.map(self._stop, self.workers))
         for app in self.apps:
             app.close()
+
+    def _stop(self, worker: Worker) -> None:
+        with suppress(ShutdownTimeoutError):  # where a test has failed, long jobs still run
+            worker.stop(0.1)
 
 
 @pytest.fixture
@@ -88,7 +97,7 @@ def test_twenty_hosts_share_the_work_and_hear_the_news(
 
     # One job wakes all that are idle, for a bounded number of turns, and is claimed once.
     rounds = 10
-    before = fleet.turns
+    before, began = fleet.turns, time.monotonic()
     for number in range(1, rounds + 1):
         job = app.enqueue("quick")
         until(lambda job=job: app.get(job.id).status is Status.COMPLETED)
@@ -96,8 +105,9 @@ def test_twenty_hosts_share_the_work_and_hear_the_news(
         assert len(fleet.starts) == number
     woken = fleet.turns - before
     print(f"{woken / rounds:.1f} turns for each lone job, of {HOSTS} idle hosts")  # noqa: T201
-    # Beside the looks: the one that settles, and each host's own every few seconds.
-    assert woken <= rounds * (HOSTS * (LOOKS + 1) + 10)
+    # Beside the looks: those that settle, and each host's own every few seconds, however long it has taken.
+    own = 2 + (time.monotonic() - began) / (0.9 * TRUSTED)
+    assert woken <= rounds * (HOSTS * (LOOKS + 1) + 10) + own * HOSTS
 
     # Many jobs: each is claimed once.
     app.enqueue_many([fleet.apps[0].find_task("quick").job() for _ in range(2000)])  # type: ignore[union-attr]
@@ -109,18 +119,21 @@ def test_twenty_hosts_share_the_work_and_hear_the_news(
     long = [app.enqueue("long").id for _ in range(2 * HOSTS)]
     until(lambda: len(fleet.running) == 2 * HOSTS)
     app.cancel_many(ids=long)
-    until(lambda: app.stats().cancelled == 2 * HOSTS, timeout=5)
+    until(lambda: app.stats().cancelled == 2 * HOSTS)
 
-    # What is paused stands still on every host, and goes on.
+    # What is paused stands still on every host as soon as the turns under way are over, and goes on.
     app.pause(task="quick")
+    (paused,) = server.execute("SELECT clock_timestamp()")
+    turning = sql.SQL("SELECT 1 FROM pg_stat_activity WHERE application_name = 'windlass' AND xact_start <= {}")
+    until(lambda: not server.execute(turning.format(paused[0])))
     waiting = [app.enqueue("quick").id for _ in range(100)]
     other = [app.enqueue("long").id for _ in range(2 * HOSTS)]  # taken by turns that come later than those jobs
     until(lambda: len(fleet.running) == 4 * HOSTS)
     assert not any(fleet.starts[job_id] for job_id in waiting)
     app.cancel_many(ids=other)
     app.resume(task="quick")
-    until(lambda: all(fleet.starts[job_id] == 1 for job_id in waiting), timeout=10)
-    until(lambda: app.stats().running == 0, timeout=5)
+    until(lambda: all(fleet.starts[job_id] == 1 for job_id in waiting))
+    until(lambda: app.stats().running == 0)
     assert_consistent(server.url())
     assert set(fleet.running.values()) == {1}
     assert set(fleet.starts.values()) == {1}

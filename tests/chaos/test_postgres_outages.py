@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
+BUSY = 20.0
+"""Seconds that threads wait for a connection that others use, on however busy a machine."""
+
 
 def finish(app: Windlass, url: str, fleet: Fleet, traffic: Traffic) -> dict[Outcome, int]:
     return outage.finish(app, fleet, traffic, stored=lambda: stored(url))
@@ -75,7 +78,7 @@ def test_all_backends_are_terminated_again_and_again(  # noqa: PLR0917 - fixture
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
     ready(app, fleet)
     jobs = traffic(app)
-    rounds = int(40 * size)
+    rounds = int(20 * size)
     ended = unanswered = 0
     with psycopg.connect(server.url(), autocommit=True, application_name="chaos") as connection:
 
@@ -122,14 +125,14 @@ def test_the_pooler_and_the_server_behind_it_restart(  # noqa: PLR0917 - fixture
     ready(app, fleet)
     jobs = traffic(app)
     for restart in (lambda: (bouncer.stop(), bouncer.start()), lambda: server.restart("immediate")):
-        jobs.flows(dice.randrange(50, 100))
+        jobs.flows(dice.randrange(25, 50))
         restart()
         resumes(app)
     jobs.flows()
     finish(app, server.url(), fleet, jobs)
 
 
-@pytest.mark.parametrize("fault", ["both", "replies", "old", "drop", "refuse"])
+@pytest.mark.parametrize("fault", [pytest.param("both", marks=pytest.mark.soak), "replies", "old", "drop", "refuse"])
 def test_the_network_fails(  # noqa: PLR0917 - fixtures
     fault: str,
     new_postgres: Callable[..., Postgres],
@@ -149,18 +152,18 @@ def test_the_network_fails(  # noqa: PLR0917 - fixtures
     match fault:
         case "both" | "replies":
             proxy.freeze("both" if fault == "both" else "replies")
-            until(lambda: fleet.said.count("pump: the store is away") == 2, timeout=30)
+            until(lambda: fleet.said.count("pump: the store is away") >= 2, timeout=90)
             proxy.thaw()
         case "old":  # as after a failover: what was connected hears nothing any more, and must find out
             proxy.freeze(new="work")
         case "drop":
             before = proxy.counts.resets
-            proxy.drop_replies(times=20)
-            until(lambda: proxy.counts.resets == before + 20, timeout=30)
+            proxy.drop_replies(times=12)
+            until(lambda: proxy.counts.resets == before + 12, timeout=90)
         case "refuse":
             proxy.refuse()
             proxy.reset()
-            until(lambda: fleet.said.count("pump: the store is away") == 2, timeout=30)
+            until(lambda: fleet.said.count("pump: the store is away") >= 2, timeout=90)
             jobs.flows()
             proxy.thaw()
     resumes(app)
@@ -168,13 +171,18 @@ def test_the_network_fails(  # noqa: PLR0917 - fixtures
 
 
 def test_somebody_else_takes_every_connection(
-    new_postgres: Callable[..., Postgres], new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
+    new_postgres: Callable[..., Postgres],
+    new_fleet: NewFleet,
+    new_app: NewApp,
+    traffic: NewTraffic,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Workers go on with what they have; who comes late is told why, and a late worker gets in when there is room."""
+    monkeypatch.setattr("windlass.drivers.postgres.pool.SHARE", BUSY)
     server = new_postgres(max_connections=40, superuser_reserved_connections=0)
     app = new_app(server.url())
     app.stats()
-    fleet = new_fleet(server.url(), 2)
+    fleet = new_fleet(server.url(), 2, CHAOS_SHARE=BUSY)
     ready(app, fleet)
     jobs = traffic(app)
     jobs.flows()
@@ -184,16 +192,16 @@ def test_somebody_else_takes_every_connection(
                 taken.enter_context(psycopg.connect(server.url()))
             except psycopg.OperationalError:
                 break
-        newcomer = new_app(server.url())
+        newcomer = new_app(server.url())  # has no connection, and none to wait for
         with pytest.raises(ConnectionLostError, match="too many clients"):
             newcomer.stats()
         fleet.start()
-        until(lambda: "worker: the store is away" in fleet.said, timeout=20)
+        until(lambda: "worker: the store is away" in fleet.said)
         assert fleet.said.count("too many clients") == 1
         # Neither threads of a client nor a worker's heart fail while another has the connection that there is.
         with ThreadPoolExecutor(8) as threads:
             assert len(list(threads.map(lambda _: app.stats(), range(100)))) == 100
-        jobs.flows(300)
+        jobs.flows(100)
         resumes(app)
     assert newcomer.stats().completed
     until(lambda: sum(worker.status == "running" for worker in newcomer.driver.workers()) == 3)
@@ -265,12 +273,12 @@ def test_transactions_of_others_stay_open(
             reader.execute("SELECT count(*) FROM windlass_ready")
             writer.execute("INSERT INTO theirs VALUES (1)")
             own = [app.enqueue("in_thread", {"length": 0}, connection=enqueuer).id for _ in range(5)]
-            jobs.flows(300)
+            jobs.flows(100)
             resumes(app)
             assert not set(own) & {line["job"] for line in fleet.notes()}
             enqueuer.rollback()
             own = [app.enqueue("in_thread", {"length": 0}, connection=enqueuer).id for _ in range(5)]
-            jobs.flows(200)
+            jobs.flows(50)
             resumes(app)
             assert not set(own) & {line["job"] for line in fleet.notes()}
             enqueuer.commit()
@@ -289,7 +297,7 @@ def test_a_table_is_locked_for_longer_than_patience(
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=45)
     ready(app, fleet)
     jobs = traffic(app)
-    jobs.flows(200)
+    jobs.flows(50)
     with psycopg.connect(server.url()) as connection:
         connection.execute("LOCK TABLE windlass_running IN ACCESS EXCLUSIVE MODE")
         seen: set[int] = set()
@@ -298,7 +306,7 @@ def test_a_table_is_locked_for_longer_than_patience(
             seen.update(now := _waiting(server))
             return len(seen) >= 8 and len(now) < 8
 
-        until(given_up, timeout=30)
+        until(given_up, timeout=90)
     resumes(app)
     finish(app, server.url(), fleet, jobs)
 

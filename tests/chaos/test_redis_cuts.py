@@ -53,8 +53,14 @@ def proxy(redis_server: Redis, new_proxy: Callable[[int], Proxy]) -> Proxy:
 def app(proxy: Proxy, redis_url: str) -> Iterator[Windlass]:
     app = Windlass(proxy.through(redis_url))
     app.register("t", lambda: None)
+    ask_nobody(app)
     yield app
     app.close()
+
+
+def ask_nobody(app: Windlass) -> None:
+    """Keep the thread that publishes from asking whether anybody listens: what breaks would be its call."""
+    app.publisher.told(heard=False)
 
 
 @pytest.mark.parametrize("fault", ["half a command", "no reply", "half a reply"])
@@ -62,6 +68,7 @@ def app(proxy: Proxy, redis_url: str) -> Iterator[Windlass]:
 def test_a_broken_call_is_told_and_the_next_one_works(name: str, fault: str, app: Windlass, proxy: Proxy) -> None:
     call = CALLS[name]
     job = app.enqueue("t").id
+    ask_nobody(app)
     match fault:
         case "half a command":
             proxy.cut_requests(after=COMMAND)

@@ -9,7 +9,7 @@ import redis
 
 from tests.chaos import outage
 from tests.chaos.ledger import assert_calm
-from tests.chaos.outage import drained, ready, stops
+from tests.chaos.outage import drained, ready, resumes, stops
 from tests.chaos.redis_ledger import stored
 from tests.waiting import until
 from windlass import ConnectionLostError, Outcome, StoreFullError, Windlass
@@ -30,22 +30,16 @@ if TYPE_CHECKING:
     NewApp = Callable[..., Windlass]
     NewTraffic = Callable[[Windlass], Traffic]
 
-RESUMED = 5.0
-"""Seconds within which workers take up their work when the server is back."""
 KEPT = {"appendonly": "yes", "appendfsync": "always"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-
-
-def resumes(app: Windlass) -> None:
-    outage.resumes(app, within=RESUMED)
 
 
 def finish(app: Windlass, fleet: Fleet, traffic: Traffic, *, once: bool = True) -> dict[Outcome, int]:
     return outage.finish(app, fleet, traffic, stored=lambda: stored(app), once=once)
 
 
-@pytest.mark.parametrize("flavour", ["redis", "valkey"])
+@pytest.mark.parametrize("flavour", ["redis", pytest.param("valkey", marks=pytest.mark.soak)])
 def test_a_server_that_logs_all_restarts_in_every_way(
     flavour: str, new_redis: NewRedis, new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
 ) -> None:
@@ -99,7 +93,18 @@ def test_a_server_that_keeps_nothing_restarts(
     assert_calm(fleet.said)
 
 
-@pytest.mark.parametrize("fault", ["both", "replies", "old", "drop", "half a reply", "half a command", "refuse"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("both", marks=pytest.mark.soak),
+        "replies",
+        "old",
+        pytest.param("drop", marks=pytest.mark.soak),  # half a reply is worse
+        "half a reply",
+        "half a command",
+        "refuse",
+    ],
+)
 def test_the_network_fails(  # noqa: PLR0917 - fixtures
     fault: str,
     new_redis: NewRedis,
@@ -119,25 +124,25 @@ def test_the_network_fails(  # noqa: PLR0917 - fixtures
     match fault:
         case "both" | "replies":
             proxy.freeze("both" if fault == "both" else "replies")
-            until(lambda: fleet.said.count("pump: the store is away") == 2, timeout=30)
+            until(lambda: fleet.said.count("pump: the store is away") >= 2, timeout=90)
             proxy.thaw()
         case "old":  # as after a failover: what was connected hears nothing any more, and must find out
             proxy.freeze(new="work")
             # Who notices first, pump, heart or bell, gives up all connections of its process that are as old.
-            until(lambda: fleet.said.count("the store is away") + fleet.said.count("does not ring") >= 2, timeout=45)
+            until(lambda: fleet.said.count("the store is away") + fleet.said.count("does not ring") >= 2, timeout=90)
         case "drop":
-            proxy.drop_replies(times=20)
-            until(lambda: proxy.counts.resets == before + 20, timeout=30)
+            proxy.drop_replies(times=12)
+            until(lambda: proxy.counts.resets == before + 12, timeout=90)
         case "half a reply":
-            proxy.drop_replies(keep=5, times=20)
-            until(lambda: proxy.counts.resets == before + 20, timeout=30)
+            proxy.drop_replies(keep=5, times=12)
+            until(lambda: proxy.counts.resets == before + 12, timeout=90)
         case "half a command":
-            proxy.cut_requests(after=b"\r\n$", times=20)
-            until(lambda: proxy.counts.resets == before + 20, timeout=30)
+            proxy.cut_requests(after=b"\r\n$", times=12)
+            until(lambda: proxy.counts.resets == before + 12, timeout=90)
         case "refuse":
             proxy.refuse()
             proxy.reset()
-            until(lambda: fleet.said.count("pump: the store is away") == 2, timeout=30)
+            until(lambda: fleet.said.count("pump: the store is away") >= 2, timeout=90)
             jobs.flows()
             proxy.thaw()
     resumes(app)
@@ -153,7 +158,7 @@ def test_scripts_are_flushed_again_and_again(
     fleet = new_fleet(server.url(), 2, CHAOS_LOST_AFTER=15)
     ready(app, fleet)
     jobs = traffic(app)
-    for _ in range(int(50 * size)):
+    for _ in range(int(25 * size)):
         jobs.flows(5)
         server.execute("SCRIPT", "FLUSH")
     resumes(app)
@@ -172,7 +177,7 @@ def test_the_server_stands_still_for_longer_than_patience(
     ready(app, fleet)
     jobs = traffic(app)
     jobs.flows()
-    with redis.Redis.from_url(server.url(), socket_timeout=30) as client:
+    with redis.Redis.from_url(server.url(), socket_timeout=90) as client:
         client.execute_command("DEBUG", "SLEEP", 9)
     until(lambda: "pump: the store is away" in fleet.said)
     resumes(app)
@@ -189,13 +194,15 @@ def test_a_server_that_is_stopped_by_a_signal_goes_on(
     jobs = traffic(app)
     jobs.flows()
     server.pause()
-    until(lambda: fleet.said.count("pump: the store is away") == 2, timeout=30)
+    until(lambda: fleet.said.count("pump: the store is away") >= 2, timeout=90)
     server.resume()
     resumes(app)
     finish(app, fleet, jobs)
 
 
-@pytest.mark.parametrize("flavour", ["redis", "redis7", "valkey"])
+@pytest.mark.parametrize(
+    "flavour", [pytest.param("redis", marks=pytest.mark.soak), pytest.param("redis7", marks=pytest.mark.soak), "valkey"]
+)
 def test_the_memory_is_full(
     flavour: str, new_redis: NewRedis, new_fleet: NewFleet, new_app: NewApp, traffic: NewTraffic
 ) -> None:
@@ -232,21 +239,13 @@ def test_the_copy_takes_over(
     acknowledged = [careful.enqueue("in_thread", {"length": 0.02 * dice.random()}).id for _ in range(300)]
     new = group.fail_over()
     app = new_app(new.url())
-    until(lambda: _resumes_after_failover(app), timeout=30)
+    resumes(app)
     drained(app)
     kept = stored(app)
     assert set(acknowledged) <= kept
     assert app.stats().completed == len(kept)
     assert fleet.all_alive
     assert_calm(fleet.said)
-
-
-def _resumes_after_failover(app: Windlass) -> bool:
-    try:
-        resumes(app)
-    except (AssertionError, ConnectionLostError):
-        return False
-    return True
 
 
 def test_a_node_of_a_cluster_is_gone_for_a_while(
@@ -270,7 +269,7 @@ def test_a_node_of_a_cluster_is_gone_for_a_while(
             for _ in range(20):
                 resumes(app)
         gone.start()
-        outage.resumes(apps[0], within=10.0)  # a node looks around for two seconds before it answers
+        resumes(apps[0])
         for app in apps:
             drained(app)
             kept = stored(app)

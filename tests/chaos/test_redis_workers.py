@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("flavour", ["redis", "redis7", "valkey"])
+@pytest.mark.parametrize(
+    "flavour", ["redis", *(pytest.param(other, marks=pytest.mark.soak) for other in ("redis7", "redis8", "valkey"))]
+)
 def test_workers_die_and_freeze(  # noqa: PLR0917 - fixtures
     flavour: str,
     new_redis: Callable[..., Redis],

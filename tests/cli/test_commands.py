@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.programs import Program
-from windlass import Windlass
+from windlass import Progress, Windlass
 from windlass.drivers.base import Note
 from windlass.drivers.sqlite import SqliteDriver
+from windlass.terms import Terms, terms_of
 
 Run = Callable[..., Any]
 URL = ("--url", "sqlite:///jobs.db")
@@ -40,6 +42,16 @@ def test_enqueue_stores_what_was_said(shop: Path, windlass: Run) -> None:
         "max_attempts": 9, "timeout": 30.0,
     }  # fmt: skip
     assert (job["tags"], job["origin"], job["meta"]) == (["a", "b"], "shell", {"k": 1})
+
+
+def test_enqueue_says_until_when_a_job_is_of_use(shop: Path, windlass: Run, store: Windlass) -> None:
+    """The terms are stored with the job."""
+    job = json.loads(
+        windlass("enqueue", "shop:app", "double", "number=4", "--expires", "5m", "--deadline", "1h", "--json").out
+    )
+    record = store.driver.get(job["id"])
+    assert record is not None
+    assert terms_of(record) == Terms(expires=300, deadline=3600)
 
 
 def test_enqueue_reads_standard_input(shop: Path, windlass: Run) -> None:
@@ -97,6 +109,22 @@ def test_a_job_is_shown_with_its_history(windlass: Run, dead: int) -> None:
     assert [attempt["outcome"] for attempt in found["history"]] == ["failed"]
     plain = windlass("job", *URL, dead).out
     assert "no route" in plain
+    assert "\x1b" not in plain
+
+
+def test_a_job_is_shown_with_its_progress_and_log(windlass: Run, store: Windlass) -> None:
+    """As its handler told them."""
+    job = store.enqueue("send", {})
+    claim = store.claim()
+    assert claim is not None
+    progress = msgspec.json.encode(Progress(3, 10, "sending"))
+    store.driver.note([Note(job.id, claim.lease, progress, ((1e9, "to ada"), (2e9, "to bob\x1b[31m")))])
+    found = json.loads(windlass("job", *URL, job.id, "--json").out)
+    assert found["progress"] == {"done": 3, "total": 10, "note": "sending"}
+    assert [(line["number"], line["text"]) for line in found["lines"]] == [(1, "to ada"), (2, "to bob\x1b[31m")]
+    plain = windlass("job", *URL, job.id).out
+    assert "3/10 sending" in plain
+    assert "  to ada\n" in plain
     assert "\x1b" not in plain
 
 

@@ -89,6 +89,7 @@ def test_a_worker_waits_for_a_server_that_does_not_write(
     assert (waiting.text.count(AWAY), waiting.text.count("the hook")) == (1, 1), waiting.text
 
 
+@pytest.mark.slow
 def test_a_worker_waits_for_a_file_that_is_locked(folder: Path, worker: Callable[..., Program]) -> None:
     with closing(sqlite3.connect(folder / "jobs.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -14,6 +14,8 @@ from tests.programs import Program
 from tests.waiting import until
 from windlass import Windlass
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Program]
 
 
@@ -39,14 +41,13 @@ def test_the_first_signal_waits_for_the_handler(shop: Path, store: Windlass, pro
     assert job.refresh().status == "completed"
 
 
-@pytest.mark.slow
 def test_the_second_signal_does_not_wait(shop: Path, store: Windlass, program: Start) -> None:
     """The job is given back, and counts neither as a failure nor as a crash."""
     job = store.enqueue("linger", {"seconds": 60})
     worker = program("worker", "shop:app")
     until(lambda: job.refresh().status == "running" and job.refresh().started_at)
     worker.send(signal.SIGTERM)
-    until(lambda: [w.status for w in store.workers()] != ["running"] or worker.process.poll() is not None, timeout=10)
+    until(lambda: [w.status for w in store.workers()] != ["running"] or worker.process.poll() is not None)
     worker.send(signal.SIGTERM)
     worker.ends()
     after = job.refresh()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.mark.slow
 class TestPostgres(DriverConformance):
     @pytest.fixture
     def driver(self, postgres_url: str) -> Iterator[PostgresDriver]:
@@ -42,12 +43,14 @@ class TestPostgres(DriverConformance):
 @pytest.fixture(scope="module")
 def system_pool() -> Iterator[Pool]:
     """Databases on the system's server."""
-    with Postgres("pg15", fsync="off") as server:
+    with Postgres("pg15", fsync="off", full_page_writes="off") as server:
         yield Pool(server)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 class TestPostgresOfTheSystem(TestPostgres):
+    """The same on the system's, where the model's random programs do all of it in every run."""
+
     @pytest.fixture
     def postgres_url(self, system_pool: Pool) -> Iterator[str]:
         url = system_pool.take()

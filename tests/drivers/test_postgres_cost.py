@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.servers.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 JOBS = 5_000
 AT_ONCE = 200
 
@@ -45,7 +47,6 @@ def written(connection: psycopg.Connection[Any]) -> int:
     return int(row[0])
 
 
-@pytest.mark.slow
 def test_a_worker_needs_few_round_trips_and_commits(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full drain: at most one round trip and one commit for twenty jobs."""
     trips = 0

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.servers.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "stores" / "postgres.md"
 STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 

@@ -369,7 +369,7 @@ def test_a_wrong_password_is_said_and_not_shown(new_redis: Any) -> None:
 
 def test_a_user_with_the_rights_of_the_page_can_do_everything(new_redis: Any) -> None:
     server = new_redis()
-    rights = ("~{windlass}:*", "+@all", "-@dangerous", "-@admin", "+info", "+wait")
+    rights = ("~{windlass}:*", "resetchannels", "&{windlass}:*", "+@all", "-@dangerous", "-@admin", "+info", "+wait")
     assert server.execute("ACL", "SETUSER", "shop", "on", ">pw", *rights)
     with closing(RedisDriver(server.url().replace("127", "shop:pw@127"))) as driver:
         driver.open()
@@ -377,6 +377,11 @@ def test_a_user_with_the_rights_of_the_page_can_do_everything(new_redis: Any) ->
         assert refused(driver, settlement) == []
         driver.tidy()
         assert [f for f in driver.diagnose() if f.level == "error"] == []
+        assert driver.passages() == []
+        assert driver.holders("limit:x", 1) == []
+        ear = driver.subscribe()
+        driver.publish([b"here"])
+        assert ear.get(10) == [b"here"]
     other = RedisDriver(server.url().replace("127", "shop:pw@127"), prefix="other")
     with closing(other), pytest.raises(StoreError, match="may not"):
         other.open()

@@ -190,6 +190,7 @@ def test_work_for_later_wakes_only_if_it_is_the_next(join: Callable[..., Member]
     assert not a.bell.wait(0.2)
 
 
+@pytest.mark.slow
 def test_a_bell_that_cannot_hear_lets_its_worker_poll(new_redis: Callable[..., Redis]) -> None:
     server = new_redis(appendonly="yes")
     member = Member(server.url(), "a", "t")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from windlass import lifecycle
-from windlass.drivers.base import Filter, Turn, Worker
+from windlass.drivers.base import BatchMove, Filter, NewBatch, Note, Turn, Worker
 from windlass.drivers.redis import RedisDriver
-from windlass.job import NewJob, Status
+from windlass.job import Gate, Hold, NewJob, Status
 from windlass.lifecycle import Settlement
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def test_the_commands_of_a_turn_do_not_depend_on_how_many_jobs_there_are(driver:
         driver.exchange(Turn(worker="x", limit=1000, start=1000, tasks=("unknown",)))
     work(driver)  # the streams that are new are learnt once
     many = commands(driver, lambda: work(driver))
+    # Two hundred ids that follow each other lie in one bucket of finished jobs, or in two.
+    assert abs(many.pop("sadd") - few.pop("sadd")) <= 1
     assert many == few
     one = commands(driver, lambda: driver.insert([job()]))
     assert sum(one.values()) <= 20, one
@@ -138,6 +140,11 @@ def used(driver: RedisDriver) -> int:
 
 def test_nothing_is_left_of_jobs_that_are_gone(driver: RedisDriver) -> None:
     """Every key that came with jobs goes with them."""
+    batch = driver.open_batch(NewBatch(name="b")).id
+    held_back: dict[str, Any] = {
+        "holds": (Hold("unique", 15),),
+        "gates": (Gate("limit:x", 1), Gate("rate:x", 1e6, 1.0, 9.0)),
+    }
     driver.insert(
         [
             NewJob(
@@ -146,20 +153,61 @@ def test_nothing_is_left_of_jobs_that_are_gone(driver: RedisDriver) -> None:
                 payload=b"1",
                 tags=("a", "b"),
                 origin="o",
-                batch_id=7,
+                batch_id=batch,
                 idempotency_key="k",
                 meta=b"{}",
+                terms=b"{}",
+                **held_back,
             ),
             NewJob(task="t", queue="q", payload=b"1", max_attempts=5, timeout=3.0, tick=1.0, tags=("a",)),
+            NewJob(task="t", queue="q", payload=b"1", gates=held_back["gates"]),
             job(delay=100),
         ]
     )
     [one, two] = claim(driver)
+    driver.note([Note(one.record.id, one.record.lease, b"{}", ((1.0, "line"),))])
     failed = lifecycle.fail(two.record, b'{"type":"X","message":""}', max_attempts=5, delay=0.0, now=driver.now())
     driver.exchange(Turn(worker="w", settlements=[one, Settlement(two.record, failed, driver.now())]))
     driver.exchange(Turn(worker="w", settlements=claim(driver)))
     waiting = driver.find(Filter(statuses=(Status.SCHEDULED,)), limit=5)
     driver.change([r.id for r in waiting], lambda record, _: lifecycle.delete(record))
-    assert driver.purge({Status.COMPLETED: 0.0}, 10) == 2
+    driver.change_batch(batch, lambda _, __: BatchMove(open=False, delete=True))
+    assert driver.purge({Status.COMPLETED: 0.0}, 10) == 3
+    driver.shift(10)
+    driver.tidy()
+    assert claim(driver) == []
     left = {key.decode().partition(":")[2].partition(":")[0] for key in driver.clients.ask("KEYS", "*")}
     assert left == {"meta", "seq", "stream", "streams", "count", "pulse", "when", "class", "classes"}
+
+
+def test_jobs_put_aside_cost_a_turn_nothing(driver: RedisDriver) -> None:
+    """Once they stand before their gate, whatever their number; a rate that is exhausted is looked at when it has a token."""
+    driver.beat(Worker(id="w", host="h", pid=1))
+    driver.insert([NewJob(task="t", queue="default", payload=b"1", gates=(Gate("limit:x", 1),)) for _ in range(300)])
+    [holder] = claim(driver)
+    driver.insert([job() for _ in range(500)])
+    work(driver)
+    few = commands(driver, lambda: work(driver))
+    driver.insert([NewJob(task="t", queue="default", payload=b"1", gates=(Gate("limit:x", 1),)) for _ in range(3000)])
+    driver.insert([job() for _ in range(500)])
+    assert driver.passages(["limit:x"])[0].blocked == 3299
+    many = commands(driver, lambda: work(driver))
+    # Finished jobs lie in buckets of ids that follow each other.
+    assert abs(many.pop("sadd") - few.pop("sadd")) <= 1
+    assert many == few
+    assert driver.exchange(Turn(worker="w", settlements=[holder])).refused == []
+
+
+def test_members_of_one_batch_are_counted_together(driver: RedisDriver) -> None:
+    """A few commands more for a turn, whatever their number."""
+    driver.beat(Worker(id="w", host="h", pid=1))
+    batch = driver.open_batch(NewBatch(name="b")).id
+    driver.insert([job() for _ in range(500)])
+    work(driver)
+    plain = commands(driver, lambda: work(driver))
+    driver.purge({Status.COMPLETED: 0.0}, 1000)
+    driver.exchange(Turn(worker="w", settlements=claim(driver, 500)))
+    driver.insert([NewJob(task="t", queue="default", payload=b"1", batch_id=batch) for _ in range(200)])
+    members = commands(driver, lambda: work(driver))
+    assert sum(members.values()) <= sum(plain.values()) + 10, (members, plain)
+    assert driver.batches([batch])[0].left == 0

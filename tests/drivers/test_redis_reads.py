@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 
+import pytest
+
 from windlass import lifecycle
 from windlass.drivers.base import Filter, Turn, Worker
 from windlass.drivers.redis import RedisDriver
@@ -24,6 +26,7 @@ def test_more_indexes_than_one_script_asks_are_read_in_parts(redis_url: str) -> 
         assert driver.count(Filter(created_after=0.0), most=500) == 400
 
 
+@pytest.mark.slow
 def test_a_listing_shows_every_job_while_all_of_them_move(redis_url: str) -> None:
     with closing(RedisDriver(redis_url)) as driver:
         driver.open()

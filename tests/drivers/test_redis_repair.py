@@ -9,7 +9,7 @@ import pytest
 from windlass import lifecycle
 from windlass.drivers.base import Filter, Turn, Worker
 from windlass.drivers.redis import RedisDriver
-from windlass.job import NewJob, Status
+from windlass.job import ALWAYS, Gate, Hold, NewJob, Status
 from windlass.testing.conformance.bench import assert_counted, in_every_status
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from windlass.job import Record
 
-KEPT = ("job", "meta", "seq", "stream", "streams", "count", "past", "worker", "alive", "key", "pause")
+KEPT = ("job", "meta", "seq", "stream", "streams", "count", "past", "worker", "alive", "gate", "pause")
 
 
 @pytest.fixture
@@ -93,6 +93,72 @@ def test_many_jobs_are_looked_at_a_slice_at_a_time(driver: RedisDriver) -> None:
     assert 5_000 < some < 15_000
     driver.tidy()
     assert driver.count(Filter(statuses=(Status.PENDING,)), most=0) == 15_000
+
+
+def limited(**options: object) -> NewJob:
+    return NewJob(task="t", queue="default", payload=b"1", gates=(Gate("limit:x", 1),), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("default")
+def test_keys_and_slots_that_were_lost_are_taken_again(driver: RedisDriver) -> None:
+    """Whoever waits before a gate stands in its line again."""
+    driver.beat(Worker(id="w", host="h", pid=1))
+    unique = NewJob(task="never", queue="default", payload=b"1", holds=(Hold("k", ALWAYS),))
+    [_, running, blocked] = driver.insert([unique, limited(), limited()])
+    turn = Turn(worker="w", limit=5, start=5, tasks=("t",))
+    claims = driver.exchange(turn).claims
+    assert [r.id for r in claims] == [running.id]
+    assert driver.blocked_by(blocked.id) == "limit:x"
+    lose_indexes(driver)
+    assert driver.holder("k") is None
+    assert driver.holders("limit:x", 5) == []
+    driver.tidy()
+    assert driver.insert([unique])[0].found
+    assert driver.holders("limit:x", 5) == [running.id]
+    assert driver.exchange(turn).claims == []
+    assert_counted(driver)
+    ends = [lifecycle.Settlement(r, lifecycle.succeed(r), driver.now()) for r in claims]
+    driver.exchange(Turn(worker="w", settlements=ends))
+    assert [r.id for r in driver.exchange(turn).claims] == [blocked.id]
+
+
+def test_those_who_wait_before_a_gate_come_back_though_nobody_was_to_look(driver: RedisDriver) -> None:
+    first, second = driver.insert([limited(), limited()])
+    turn = Turn(worker="w", limit=5, start=5, tasks=("t",))
+    assert [r.id for r in driver.exchange(turn).claims] == [first.id]
+    driver.clients.ask("HDEL", "{windlass}:job", first.id)
+    driver.clients.ask("DEL", "{windlass}:used:limit:x")
+    assert driver.exchange(turn).claims == []
+    driver.tidy()
+    assert [r.id for r in driver.exchange(turn).claims] == [second.id]
+
+
+def test_those_who_wait_before_a_gate_that_was_lost_come_back_and_make_it_again(driver: RedisDriver) -> None:
+    driver.insert([limited(), limited(), limited()])
+    turn = Turn(worker="w", limit=5, start=5, tasks=("t",))
+    claims = driver.exchange(turn).claims
+    driver.clients.ask("DEL", "{windlass}:gate", "{windlass}:look")
+    driver.tidy()
+    assert driver.exchange(turn).claims == []
+    assert driver.passages(["limit:x"])[0].blocked == 2
+    ends = [lifecycle.Settlement(r, lifecycle.succeed(r), driver.now()) for r in claims]
+    driver.exchange(Turn(worker="w", settlements=ends))
+    assert len(driver.exchange(turn).claims) == 1
+
+
+@pytest.mark.filterwarnings("default")
+def test_keys_and_slots_of_jobs_that_are_no_more_are_free(
+    driver: RedisDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    [record, _] = driver.insert([limited(holds=(Hold("k", ALWAYS),)), limited()])
+    turn = Turn(worker="w", limit=5, start=5, tasks=("t",))
+    driver.exchange(turn)
+    driver.clients.ask("HDEL", "{windlass}:job", record.id)
+    assert driver.exchange(turn).claims == []
+    driver.tidy()
+    assert "2 unique keys and slots" in caplog.text
+    assert driver.clients.ask("HLEN", "{windlass}:hold") == 0
+    assert len(driver.exchange(turn).claims) == 1
 
 
 def test_an_entry_that_nothing_stands_behind_goes_when_it_is_met(driver: RedisDriver) -> None:

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from windlass import lifecycle
-from windlass.drivers.base import Filter, Turn
+from windlass.drivers.base import Filter, NewBatch, Turn
 from windlass.drivers.sqlite import SqliteDriver
-from windlass.job import NewJob, Record, Status
+from windlass.job import ALWAYS, Gate, Hold, NewJob, Record, Status
 from windlass.lifecycle import Settlement
 
 TASKS = tuple(f"task-{number:02}" for number in range(50))
 HERE = TASKS[:1]
 FULL = 100_000
+LIMITED = ("a-limited-task",)
 
 
 def new(task: str, number: int) -> list[NewJob]:
@@ -38,6 +39,28 @@ def fill(driver: SqliteDriver, size: int) -> None:
         if not ended:
             break
     driver.insert([job for task in TASKS for job in new(task, size // len(TASKS))])
+    put_aside(driver, size)
+
+
+def put_aside(driver: SqliteDriver, size: int) -> None:
+    """*size* members of a batch, each with a key, that wait before one gate, one of which runs."""
+    batch_id = driver.open_batch(NewBatch(name="limited")).id
+    for start in range(0, size, 1000):
+        driver.insert([limited(f"key-{number}", batch_id) for number in range(start, start + 1000)])
+    while (turned := driver.exchange(Turn(worker="w", limit=10, start=10, tasks=LIMITED))).due is not None:
+        assert turned.due == turned.now
+    assert driver.passages()[0].blocked == size - 1
+
+
+def limited(key: str, batch_id: int | None = None) -> NewJob:
+    return NewJob(
+        task=LIMITED[0],
+        queue="default",
+        payload=b"{}",
+        batch_id=batch_id,
+        holds=(Hold(key, ALWAYS),),
+        gates=(Gate("limit:one", 1),),
+    )
 
 
 class Steps:
@@ -84,6 +107,14 @@ def measure(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         turn = Turn(worker="w", settlements=settlements, limit=10, start=10, tasks=HERE)
         claims = driver.exchange(turn).claims
     assert len(claims) == 10
+    [running] = [record for job_id in driver.holders("limit:one", 5) if (record := driver.get(job_id)) is not None]
+    settlements = [Settlement(running, lifecycle.succeed(running), driver.now())]
+    with steps.of(costs, "give a slot back and start the next of those put aside"):
+        assert driver.exchange(Turn(worker="w", settlements=settlements, limit=10, start=10, tasks=LIMITED)).claims
+    with steps.of(costs, "an enqueue whose key is held"):
+        assert driver.insert([limited("key-7")])[0].found
+    with steps.of(costs, "an enqueue with a key"):
+        assert not driver.insert([limited("another")])[0].found
     with steps.of(costs, "an idle look of a worker that knows none of them"):
         assert not driver.exchange(Turn(worker="w", limit=10, start=10, tasks=("another",))).claims
     with steps.of(costs, "stats"):
@@ -143,12 +174,26 @@ def test_the_hot_statements_use_their_indexes(tmp_path: Path) -> None:
         "due",
         "record_by_id",
         "expired",
+        "glance",
+        "holds",
+        "gate",
+        "looks",
+        "next_look",
+        "let_back",
+        "delete_blocked",
+        "take_blocked",
+        "unfinished",
+        "count_members",
+        "ripe",
+        "lines",
+        "record_by_hold",
     ):
         statement: str = getattr(sql, name)
         values = [None] * statement.count("?")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
         scans = [line for line in plan if line.startswith("SCAN") and "json_each" not in line and " e" not in line]
-        assert not [s for s in scans if "USING" not in s and "VIRTUAL" not in s], (name, plan)
+        small = ("USING", "VIRTUAL", "windlass_ear")  # there are as many ears as listeners
+        assert not [scan for scan in scans if not any(word in scan for word in small)], (name, plan)
     head = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql.head}", ("q", "t", 10, 0))]
     assert any("SEARCH r USING PRIMARY KEY" in line for line in head), head
     assert not any("TEMP B-TREE" in line for line in head), head

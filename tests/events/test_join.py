@@ -64,7 +64,7 @@ def test_a_join_from_another_process_is_told_of_the_end(app: Windlass, other: Wi
         job = app.enqueue("work")
         assert running.wait(30)
         answer: list[Any] = []
-        thread = threading.Thread(target=lambda: answer.append(other.join(job.id, timeout=60)))
+        thread = threading.Thread(target=lambda: answer.append(other.join(job.id, timeout=60)), daemon=True)
         thread.start()
         until(lambda: other.ear.open)
         go.set()
@@ -119,7 +119,7 @@ def test_a_change_by_hand_ends_the_wait(app: Windlass, by_hand: str, error: type
         except Exception as e:
             raised.append(e)
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     until(lambda: app.ear.open)
     getattr(app, by_hand)(job.id)
@@ -177,7 +177,7 @@ def test_of_a_job_that_leaves_nothing_the_end_is_known_by_those_who_wait(app: Wi
     """With its result; who comes later finds no such job."""
     job = app.enqueue("x")
     answer: list[Any] = []
-    thread = threading.Thread(target=lambda: answer.append(job.join(timeout=60)))
+    thread = threading.Thread(target=lambda: answer.append(job.join(timeout=60)), daemon=True)
     thread.start()
     until(lambda: app.ear.open and app.ear._by_job)
     [record] = app.driver.exchange(Turn(worker="w", limit=1, start=1, tasks=("x",))).claims
@@ -249,7 +249,7 @@ def test_a_join_looks_twice_and_is_told(on: Callable[[Any], Any]) -> None:
         with app.worker():
             job = app.enqueue("work")
             assert running.wait(30)
-            thread = threading.Thread(target=lambda: answer.append(job.join(timeout=60)))
+            thread = threading.Thread(target=lambda: answer.append(job.join(timeout=60)), daemon=True)
             thread.start()
             until(lambda: driver.calls["get"] == 2)
             go.set()
@@ -270,7 +270,7 @@ def test_all_joins_of_a_process_share_one_subscription(on: Callable[[Any], Any])
         def wait(number: int) -> None:
             answers[number] = jobs[number].join(timeout=60)
 
-        threads = [threading.Thread(target=wait, args=(number,)) for number in range(20)]
+        threads = [threading.Thread(target=wait, args=(number,), daemon=True) for number in range(20)]
         for thread in threads:
             thread.start()
         with app.worker():
@@ -297,7 +297,7 @@ def test_one_who_cannot_listen_looks_for_himself(on: Callable[[Any], Any], drive
         answer: list[int] = []
         with app.worker():
             job = app.enqueue("work")
-            thread = threading.Thread(target=lambda: answer.append(job.join(timeout=60)))
+            thread = threading.Thread(target=lambda: answer.append(job.join(timeout=60)), daemon=True)
             thread.start()
             assert running.wait(30)
             if driver is Cut:
@@ -318,7 +318,7 @@ def test_a_closed_application_waits_for_nothing(app: Windlass) -> None:
         except Exception as error:
             raised.append(type(error).__name__)
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     until(lambda: app.ear.open)
     app.close()

@@ -135,7 +135,7 @@ def test_an_iteration_ends_when_the_application_is_closed(app: Windlass) -> None
             listening.set()
             heard.extend(events)
 
-    thread = threading.Thread(target=listen)
+    thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     assert listening.wait(20)
     app.enqueue("x")

@@ -16,7 +16,9 @@ import pytest
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-FILES = 120
+FILES = 60
+SOON = {"WINDLASS_BEAT": "1", "WINDLASS_LOST_AFTER": "5"}
+"""What a killed process had in hand is taken up after so many seconds, where the usual twenty would be waited for."""
 
 
 def begin(url: str, cwd: Path, *words: object) -> subprocess.Popen[str]:
@@ -24,7 +26,7 @@ def begin(url: str, cwd: Path, *words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
         cwd=cwd,
-        env={**kept, "WINDLASS_URL": url},
+        env={**kept, "WINDLASS_URL": url, **SOON},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -95,6 +95,7 @@ def test_a_job_is_a_row_that_any_client_sees(app: Windlass, connect: Connect) ->
     assert count == 1
 
 
+@pytest.mark.slow
 def test_a_job_outlives_the_process_that_enqueued_it(store: str, opened: Open, spawn: Spawn) -> None:
     """Reliable persistence: what a process has enqueued is there when it is gone."""
     program = spawn("print(app.enqueue('send-email', {'to': 'ada'}).id); os._exit(0)")
@@ -463,7 +464,7 @@ def test_no_schedule_of_retries_is_needed(store: str, opened: Open) -> None:
     app = opened(store, backoff=Exponential(base=10, jitter=0))
     job = app.enqueue("plain")
     claimed(app).nack(error="boom")
-    assert waited(job) == pytest.approx(10, abs=0.01)
+    assert waited(job) == pytest.approx(10, abs=1)
 
 
 def test_a_handler_can_say_itself_when_to_retry(app: Windlass) -> None:
@@ -475,7 +476,7 @@ def test_a_handler_can_say_itself_when_to_retry(app: Windlass) -> None:
 
     with app.worker():
         job = becomes(throttled.enqueue(), "retrying")
-    assert waited(job) == pytest.approx(600, abs=0.01)
+    assert waited(job) == pytest.approx(600, abs=1)
 
 
 def test_a_job_that_waits_for_its_retry_shows_its_error(app: Windlass) -> None:
@@ -586,6 +587,7 @@ def test_finish_right_after_start_returns(app: Windlass) -> None:
     app.stop()
 
 
+@pytest.mark.slow
 def test_a_signal_finishes_the_process(store: str, opened: Open, spawn: Spawn) -> None:
     """Graceful shutdown: the job in flight completes, the next is left, the process ends."""
     app = opened(store)
@@ -800,6 +802,7 @@ def test_an_impossible_poll_is_an_error(poll: float) -> None:
 # ---------------------------------------------------------------------------------------- several processes
 
 
+@pytest.mark.slow
 def test_processes_compete_and_never_share_a_job(store: str, opened: Open, spawn: Spawn) -> None:
     """Each process starts its threads; a claim is one atomic step, so that every job runs once."""
     app = opened(store)
@@ -858,6 +861,7 @@ def test_a_claim_in_hand_holds_nobody_up(app: Windlass) -> None:
 # ---------------------------------------------------------------------------------------- crash recovery
 
 
+@pytest.mark.slow
 def test_a_crashed_workers_job_is_reclaimed(store: str, opened: Open, spawn: Spawn) -> None:
     """A killed process's job comes back, to whoever is there, without a restart; a crash is not a retry."""
     app = opened(store)
@@ -882,6 +886,7 @@ def test_a_crashed_workers_job_is_reclaimed(store: str, opened: Open, spawn: Spa
     assert [row.outcome for row in done.history()] == ["lost", "completed"]
 
 
+@pytest.mark.slow
 def test_a_job_that_crashes_its_process_again_and_again_is_dead(store: str, opened: Open, spawn: Spawn) -> None:
     """A crash is never an attempt there, so such a job crashes for ever; here `max_crashes` ends it."""
     app = opened(store, max_crashes=2)

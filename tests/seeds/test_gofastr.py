@@ -359,6 +359,7 @@ def test_filtered_claims_under_load_lose_nothing(store: str, opened: Open) -> No
         assert dict(zip(expected, pool.map(dequeue, expected), strict=True)) == expected
 
 
+@pytest.mark.slow
 def test_replicas_share_the_work(store: str, opened: Open, spawn: Spawn) -> None:
     """Multi-replica safety: worker processes on one database run every job once."""
     app = opened(store)
@@ -475,6 +476,7 @@ def test_an_exhausted_job_is_kept_with_its_error(app: Windlass) -> None:
     assert [row.outcome for row in job.history()] == ["failed"]
 
 
+@pytest.mark.slow
 def test_more_than_a_thousand_dead_letters_are_kept(opened: Open) -> None:
     """MemoryQueue keeps 1,000 and evicts the oldest; no store does so here."""
     app = opened("memory://", backoff=0)

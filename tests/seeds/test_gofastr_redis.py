@@ -25,6 +25,8 @@ from windlass import (
     Windlass,
 )
 
+pytestmark = pytest.mark.slow
+
 NewRedis = Callable[..., Redis]
 
 

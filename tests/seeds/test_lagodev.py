@@ -144,6 +144,7 @@ def test_a_job_knows_what_it_is(app: Windlass) -> None:
     assert isinstance(job.run_at, datetime)
 
 
+@pytest.mark.slow
 def test_ids_are_unique_across_processes(file_url: str, opened: Open, spawn: Spawn) -> None:
     """Lagodev's ids are unique within one process; here the store gives them, so they are unique and grow."""
     app = opened(file_url)
@@ -400,6 +401,7 @@ def test_eight_reservers_never_claim_the_same_job(app: Windlass) -> None:
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_two_processes_never_claim_the_same_job(file_url: str, opened: Open, spawn: Spawn) -> None:
     """Reservation happens in the database: separate processes share the work and each job runs once."""
     app = opened(file_url)
@@ -513,7 +515,7 @@ def test_on_failed_is_told_of_a_job_that_dies_with_its_worker(opened: Open, stor
     app.driver.shift(2)
     with app.worker():
         ended(job)
-        until(lambda: dead, timeout=2)
+        until(lambda: dead)
     assert [event.job.id for event in dead] == [job.id]
 
 
@@ -590,7 +592,7 @@ def test_a_duration_as_back_off_is_constant(opened: Open, store: str) -> None:
         claimed(app).nack()
         failed = job.history()[-1].finished_at
         assert failed is not None
-        assert (job.refresh().run_at - failed).total_seconds() == pytest.approx(30, abs=0.01)
+        assert (job.refresh().run_at - failed).total_seconds() == pytest.approx(30, abs=1)
         app.driver.shift(30)
 
 
@@ -677,6 +679,7 @@ def test_a_worker_can_run_again_after_stop(app: Windlass) -> None:
             assert ended(app.enqueue("work")).status == "completed"
 
 
+@pytest.mark.slow
 def test_sigterm_lets_the_current_job_finish(file_url: str, opened: Open, spawn: Spawn) -> None:
     """Run ends with SIGTERM after the current job; its completion is written, which in lagodev it is not."""
     app = opened(file_url)
@@ -700,6 +703,7 @@ def test_sigterm_lets_the_current_job_finish(file_url: str, opened: Open, spawn:
     assert second.refresh().status == "pending"
 
 
+@pytest.mark.slow
 def test_a_second_signal_gives_the_jobs_back_at_once(file_url: str, opened: Open, spawn: Spawn) -> None:
     """An interrupted job is delivered again; it costs no attempt of those it is allowed."""
     app = opened(file_url)

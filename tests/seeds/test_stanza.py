@@ -195,7 +195,7 @@ def test_a_worker_warns_of_a_job_it_does_not_know(app: Windlass, caplog: pytest.
     app.enqueue("unknown")
     with caplog.at_level(logging.WARNING), app.worker():
         ended(app.enqueue("known"))
-        until(lambda: "unknown" in caplog.text, timeout=2)
+        until(lambda: "unknown" in caplog.text)
 
 
 def test_jobs_without_a_handler_can_be_made_to_die(store: str, opened: Open) -> None:
@@ -706,6 +706,7 @@ def test_a_start_without_stuck_jobs_changes_nothing(app: Windlass) -> None:
     assert job.refresh() == job
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_no_job(file_url: str, opened: Open, spawn: Spawn) -> None:
     """A job that was running when its process died is taken again; one crash, no failure."""
     app = opened(file_url)
@@ -729,6 +730,7 @@ def test_a_killed_process_loses_no_job(file_url: str, opened: Open, spawn: Spawn
     assert [row.outcome for row in done.history()] == ["lost", "completed"]
 
 
+@pytest.mark.slow
 def test_a_second_process_leaves_what_runs_in_the_first_alone(file_url: str, opened: Open, spawn: Spawn) -> None:
     """A second process of stanza runs everything in flight again; here the first keeps its lease."""
     app = opened(file_url)

@@ -22,7 +22,7 @@ _SETTINGS: dict[str, object] = {
     "synchronous_commit": "on",
     "timezone": "UTC",
     "lc_messages": "C",
-    "dynamic_shared_memory_type": "mmap",  # files in the data folder: nothing is left in /dev/shm by a kill
+    "dynamic_shared_memory_type": "mmap",  # files in the data folder, which goes with all that is in it
     "log_line_prefix": "%m [%p] %d ",
 }
 

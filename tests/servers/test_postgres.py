@@ -12,6 +12,8 @@ import pytest
 from tests.servers.postgres import Postgres
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 NewPostgres = Callable[..., Postgres]
 
 FLAVOURS = pytest.mark.parametrize("flavour", ["pg18", "pg15"])
@@ -101,7 +103,6 @@ def test_it_leaves_nothing_behind_even_when_it_was_killed() -> None:
     assert segment not in [line.split()[1] for line in memory.splitlines() if line.startswith("0x")]
 
 
-@pytest.mark.slow
 @FLAVOURS
 def test_a_standby_follows_and_does_not_write_until_it_is_promoted(new_postgres: NewPostgres, flavour: str) -> None:
     server = new_postgres(flavour)

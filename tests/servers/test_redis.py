@@ -12,6 +12,8 @@ from tests.servers.redis import Redis, client_of
 from tests.servers.redis_binaries import FLAVOURS, program
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 NewRedis = Callable[..., Redis]
 
 EACH = pytest.mark.parametrize("flavour", FLAVOURS)

@@ -65,6 +65,7 @@ def test_on_a_given_server_only_the_keys_of_a_prefix_are_touched(redis_url: str)
         given.give_back(redis_url, "windlass")
 
 
+@pytest.mark.slow
 def test_applications_on_a_given_server_have_the_tests_prefix(
     redis_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

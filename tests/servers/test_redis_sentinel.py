@@ -3,14 +3,16 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from tests.servers.redis_binaries import FLAVOURS
+from tests.servers.redis_binaries import FLAVOURS, USUAL
 from tests.servers.redis_sentinel import RedisSentinel
 
 NewSentinel = Callable[..., RedisSentinel]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize(
+    "flavour", [USUAL, *(pytest.param(other, marks=pytest.mark.soak) for other in FLAVOURS if other != USUAL)]
+)
 def test_the_copy_takes_over(new_redis_sentinel: NewSentinel, flavour: str) -> None:
     group = new_redis_sentinel(flavour)
     old = group.master

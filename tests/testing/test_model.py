@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.servers.redis_cluster import RedisCluster
     from windlass.drivers.base import Driver
 
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
 DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
     "memory": MemoryDriver,
     "sqlite": lambda clock: SqliteDriver(None, clock=clock),
@@ -31,8 +32,9 @@ DRIVERS: dict[str, Callable[[Callable[[], float]], Driver]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DRIVERS)
-def test_a_driver_agrees_with_the_model(name: str) -> None:
-    run_model(DRIVERS[name], programs=500)
+@pytest.mark.parametrize("programs", [120, pytest.param(5000, marks=SOAK)])
+def test_a_driver_agrees_with_the_model(name: str, programs: int) -> None:
+    run_model(DRIVERS[name], programs=programs)
 
 
 class StillDriver(PostgresDriver):
@@ -69,9 +71,9 @@ CREATE FUNCTION still.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SEL
 @pytest.mark.parametrize(
     ("flavour", "programs"),
     [
-        ("pg18", 40),
-        ("pg15", 20),
-        *(pytest.param(f, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]) for f in ("pg18", "pg15")),
+        ("pg18", 15),
+        ("pg15", 8),
+        *(pytest.param(f, 1000, marks=SOAK) for f in ("pg18", "pg15")),
     ],
 )
 def test_postgres_agrees_with_the_model(flavour: str, programs: int, new_postgres: Callable[..., Postgres]) -> None:
@@ -107,10 +109,10 @@ class StillRedis(RedisDriver):
 @pytest.mark.parametrize(
     ("flavour", "programs"),
     [
-        ("redis", 60),
-        ("redis7", 30),
-        ("valkey", 30),
-        *(pytest.param(f, 1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)]) for f in FLAVOURS),
+        ("redis", 40),
+        ("redis7", 10),
+        ("valkey", 10),
+        *(pytest.param(f, 1000, marks=SOAK) for f in FLAVOURS),
     ],
 )
 def test_redis_agrees_with_the_model(flavour: str, programs: int, new_redis: Callable[..., Redis]) -> None:
@@ -119,7 +121,7 @@ def test_redis_agrees_with_the_model(flavour: str, programs: int, new_redis: Cal
 
 @pytest.mark.slow
 def test_a_cluster_agrees_with_the_model(new_redis_cluster: Callable[..., RedisCluster]) -> None:
-    run_model(_still(new_redis_cluster().url()), programs=20)
+    run_model(_still(new_redis_cluster().url()), programs=15)
 
 
 def _still(url: str) -> Callable[[Callable[[], float]], RedisDriver]:

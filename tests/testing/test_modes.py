@@ -36,7 +36,7 @@ def _fail() -> None:
 def elsewhere(call: Any) -> Any:
     """Call in another thread, with none of this one's context."""
     answer: list[Any] = []
-    thread = threading.Thread(target=lambda: answer.append(contextvars.Context().run(call)))
+    thread = threading.Thread(target=lambda: answer.append(contextvars.Context().run(call)), daemon=True)
     thread.start()
     thread.join()
     return answer[0]
@@ -134,6 +134,19 @@ def test_listeners_hear_of_synchronous_jobs(app: Windlass) -> None:
     with synchronous(app):
         app.enqueue("double", {"number": 3})
     assert heard == [6]
+
+
+def test_waiting_for_what_never_ends_is_an_error_at_once(app: Windlass) -> None:
+    """In a harness what is due runs first."""
+    with synchronous(app), pytest.raises(TimeoutError, match="never ends"):
+        app.enqueue("fail").join()
+    with testing(app) as t:
+        assert app.enqueue("double", {"number": 2}).join() == 4
+        late = app.enqueue("double", {"number": 3}, delay=60)
+        with pytest.raises(TimeoutError, match="advance the clock"):
+            late.join()
+        t.advance(60)
+        assert asyncio.run(late.ajoin()) == 6
 
 
 # ---------------------------------------------------------------------------------------- ignoring

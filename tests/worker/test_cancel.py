@@ -56,6 +56,7 @@ def test_a_running_job_that_raises_is_cancelled_and_one_that_returns_completed(
         assert (job.status, job.result, outcomes(job)) == ("completed", "done already", ["completed"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", ["thread", "async"])
 def test_another_process_can_cancel(make: Callable[..., Windlass], colour: str) -> None:
     """The signal crosses the store."""

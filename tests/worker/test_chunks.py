@@ -27,14 +27,9 @@ from windlass import (
 from windlass.testing import testing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from windlass import Job, Windlass
-
-
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
 
 
 class Row(msgspec.Struct):
@@ -155,6 +150,30 @@ def test_a_chunk_takes_one_slot(app: Windlass) -> None:
         for job in (*jobs, other):
             ended(job)
     assert sizes == [50, 50]
+
+
+def test_a_chunk_gives_its_slot_back_once(app: Windlass) -> None:
+    """However many jobs it had: no more than the concurrency run afterwards."""
+    go = threading.Event()
+
+    @app.task(chunk=50)
+    def many(items: list[int]) -> None: ...
+
+    @app.task
+    def block() -> None:
+        go.wait(30)
+
+    jobs = put(app, "many", *range(50))
+    with app.worker(concurrency=2) as worker:
+        for job in jobs:
+            ended(job)
+        blocked = app.enqueue_many([block.job() for _ in range(5)])
+        until(lambda: app.stats().running == 2)
+        assert worker.snapshot().running == 2
+        assert app.stats().pending == 3
+        go.set()
+        for job in blocked:
+            ended(job)
 
 
 def test_the_other_slots_are_free_for_others(app: Windlass) -> None:

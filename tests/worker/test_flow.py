@@ -5,30 +5,22 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.waiting import until
 from tests.worker.ending import ended
+from windlass import Limit
 from windlass.drivers.base import NewBatch
-from windlass.limits import Limit
-from windlass.task import Task
 from windlass.worker.batches import Batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    import pytest
+
     from windlass import Windlass
 
 
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
-
-
 def limited(app: Windlass, name: str, function: Callable[..., Any], most: int) -> None:
-    task = Task(function, host=app, name=name)
-    task.limits = (Limit(most),)  # type: ignore[attr-defined]
-    app._add(task, replace=False)
+    app.register(name, function, limit=Limit(most))
 
 
 def test_a_worker_declares_the_limits_of_its_tasks(app: Windlass) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,11 @@ from windlass.worker.scribe import Scribe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from windlass import Job, Windlass
     from windlass.drivers.base import Note
     from windlass.job import Record
-
-
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
 
 
 def texts(job: Job, after: int = 0) -> list[str]:
@@ -128,6 +125,46 @@ def test_what_a_child_process_tells_is_read_while_it_runs(app: Windlass) -> None
         assert ended(job).status in ("cancelled", "completed")
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["committed", "rolled back"])
+def test_what_is_told_around_a_transaction_is_kept(make: Callable[..., Windlass], kept: bool) -> None:
+    """Before and inside of it in order, also when it is rolled back; after it the attempt has ended."""
+    app = make()
+
+    @app.task(max_attempts=1)
+    def work(ctx: Context) -> None:
+        ctx.log("before")
+        with ctx.transaction():
+            ctx.log("inside")
+            ctx.progress(1, 2)
+            if not kept:
+                raise ValueError("no")
+        ctx.log("after")
+
+    with app.worker():
+        job = ended(work.enqueue())
+    assert job.status == ("completed" if kept else "dead")
+    assert texts(job) == ["before", "inside"]
+    assert job.progress == Progress(1, 2)
+
+
+@pytest.mark.slow
+def test_what_a_child_process_tells_around_a_transaction_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child ends the attempt by itself; what it has told is written before that."""
+    monkeypatch.setenv("WINDLASS_URL", f"sqlite:///{tmp_path}/stored.db")
+    stored = importlib.import_module("tests.worker.stored")
+    with stored.app, stored.app.worker(concurrency=1):
+        jobs = [ended(stored.transact.enqueue(fail=fail)) for fail in (False, True, False)]
+        assert [(job.status, job.result) for job in jobs] == [
+            ("completed", "done"),
+            ("dead", None),
+            ("completed", "done"),
+        ]
+        for job in jobs:
+            assert texts(job) == [*(f"before {number}" for number in range(20)), "inside"]
+
+
 def test_whose_word_is_refused_is_told_to_stop(app: Windlass) -> None:
     """The lease was lost: the store takes no note, and the handler is cancelled."""
     lost: list[int] = []
@@ -223,8 +260,10 @@ class Away(MemoryDriver):
         super().__init__()
         self.fails: list[Exception] = []
         self.kept: list[Note] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def note(self, notes: Sequence[Note]) -> list[tuple[int, int]]:
+        self.meanwhile()
         if self.fails:
             raise self.fails.pop(0)
         self.kept += notes
@@ -247,14 +286,16 @@ def test_what_could_not_be_written_is_written_later_in_order(app: Windlass) -> N
     driver.fails = [ConnectionLostError("away")]
     scribe = Scribe(driver, on_refused=lambda _: None)
     scribe.log(record, "one", 1.0)
+    driver.meanwhile = lambda: scribe.log(record, "two", 2.0)
     with pytest.raises(ConnectionLostError):
         scribe.flush([record.lease])
-    scribe.log(record, "two", 2.0)
+    driver.meanwhile = lambda: None
+    scribe.log(record, "three", 3.0)
     scribe.progress(record, b"{}")
     scribe.flush([record.lease])
     scribe.flush([record.lease])
     [note] = driver.kept
-    assert (note.progress, note.lines) == (b"{}", ((1.0, "one"), (2.0, "two")))
+    assert (note.progress, note.lines) == (b"{}", ((1.0, "one"), (2.0, "two"), (3.0, "three")))
 
 
 def test_what_can_never_be_written_holds_nothing_up(app: Windlass, caplog: pytest.LogCaptureFixture) -> None:

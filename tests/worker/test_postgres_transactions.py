@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from tests.waiting import until
-from windlass import Context, Windlass
+from windlass import Context, Discard, Windlass
 from windlass.errors import LeaseLostError
 
 if TYPE_CHECKING:
@@ -330,3 +330,21 @@ def test_an_async_connection_is_refused(app: Windlass) -> None:
     assert "TypeError: ctx.transaction() takes a blocking connection" in failed(worked(app, run))
     app.unregister("work")
     assert "TypeError: ctx.transaction() takes a blocking connection" in failed(worked(app, own))
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["committed", "rolled back"])
+def test_what_is_told_inside_is_kept(app: Windlass, kept: bool) -> None:
+    """Written with the transaction, or after it was rolled back."""
+
+    def work(ctx: Context) -> None:
+        ctx.log("before")
+        with ctx.transaction():
+            ctx.log("inside")
+            ctx.progress(1, 2)
+            if not kept:
+                raise Discard("no")
+
+    job = worked(app, work)
+    assert job.status == ("completed" if kept else "dead")
+    assert [line.text for line in job.lines()] == ["before", "inside"]
+    assert str(job.progress) == "1/2"

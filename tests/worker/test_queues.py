@@ -12,14 +12,7 @@ from tests.worker.ending import ended
 from windlass import ConfigurationError, Reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from windlass import Windlass
-
-
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
 
 
 def record(app: Windlass) -> list[str]:
@@ -106,6 +99,23 @@ def test_a_queue_with_reserved_slots_uses_the_others_too(app: Windlass) -> None:
         assert app.stats().queues["mail"].running == 4
         go.set()
         until(lambda: app.stats().completed == 10)
+
+
+@pytest.mark.parametrize("order", ["strict", "weighted"])
+def test_the_queues_after_an_empty_one_use_what_is_for_all(app: Windlass, order: str) -> None:
+    """However many slots are kept for the empty one, the others fill the rest in the same turn."""
+    go = threading.Event()
+
+    @app.task
+    def block() -> None:
+        go.wait(30)
+
+    app.enqueue_many([block.using(queue=queue).job() for queue in ("low", "low", "low", "low")])
+    with app.worker(concurrency=4, queues={"mail": Reserved(1), "high": None, "low": None}, order=order):  # type: ignore[arg-type]
+        until(lambda: app.stats().running == 3)
+        assert app.stats().pending == 1
+        go.set()
+        until(lambda: app.stats().completed == 4)
 
 
 def test_what_cannot_be_right_is_refused_before_the_start(app: Windlass) -> None:

@@ -269,6 +269,7 @@ def test_the_first_signal_stops_in_peace(make: Callable[..., Windlass], number: 
     assert {w.status for w in app.workers()} == {"stopped"}
 
 
+@pytest.mark.slow
 def test_the_second_signal_does_not_wait(make: Callable[..., Windlass]) -> None:
     """Handlers are cancelled at once although the grace is an hour; the job is released, free of charge."""
     app = make()

@@ -13,7 +13,7 @@ import pytest
 from tests.waiting import until
 from tests.worker import handlers
 from tests.worker.ending import ended, outcomes
-from windlass import ConfigurationError, Context, JobCancelled, JobNotFoundError, Retry, rescuer
+from windlass import ConfigurationError, Context, JobCancelled, JobNotFoundError, Retry, chain, current, rescuer
 from windlass.drivers.base import Turn
 from windlass.drivers.memory import MemoryDriver
 from windlass.terms import Terms, encode, link, terms_of
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from windlass.task import AnyTask
 
     Way: TypeAlias = "Callable[[Windlass], AbstractContextManager[Callable[[], object]]]"
-
-
-@pytest.fixture
-def app(make: Callable[..., Windlass]) -> Windlass:
-    return make(url="memory://")
 
 
 def nothing() -> None: ...
@@ -343,3 +338,23 @@ def test_a_step_that_fails_brings_nothing(app: Windlass) -> None:
         chained(app, fail, (fail, ("number",)))
         assert t.drain() == 1
         assert len(t.jobs) == 1
+
+
+def test_a_transaction_heeds_the_terms_of_its_job(make: Callable[..., Windlass]) -> None:
+    """The next step of the chain is enqueued in it; of a job of which nothing is kept, nothing is."""
+    app = make()
+
+    @app.task(keep=False)
+    def first() -> None:
+        with current().transaction() as tx:
+            tx.result(20)
+
+    @app.task
+    def second(number: int) -> int:
+        return number + 1
+
+    with app.worker():
+        chain(first.job(), second).enqueue()
+        until(lambda: app.jobs(status="completed"))
+    [job] = app.jobs()
+    assert (job.task, job.result) == ("second", 21)

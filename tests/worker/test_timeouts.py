@@ -64,6 +64,7 @@ def test_a_thread_out_of_time_is_told(app: Windlass) -> None:
     assert "gave up" in job.history()[0].error.message  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_deaf_thread_has_an_exception_injected(app: Windlass) -> None:
     """Two seconds later ``Interrupted`` is raised in it; the thread goes on with the next job."""
     seen: list[type] = []

@@ -39,6 +39,8 @@ def enqueue(
     priority: Annotated[int | None, typer.Option("--priority", "-p", help="Higher runs first; default 0.")] = None,
     max_attempts: Annotated[int | None, typer.Option("--max-attempts", help="Total tries.")] = None,
     timeout: length("--timeout", help_text="What one attempt may take.") = None,  # type: ignore[valid-type]
+    expires: length("--expires", help_text="Cancelled if it has not started by then.") = None,  # type: ignore[valid-type]
+    deadline: length("--deadline", help_text="Dead if it has not ended by then.") = None,  # type: ignore[valid-type]
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A label. Repeatable.")] = None,
     origin: Annotated[str | None, typer.Option("--origin", help="Who or what enqueues it.")] = None,
     meta: Annotated[
@@ -70,6 +72,8 @@ def enqueue(
         priority=priority,
         max_attempts=max_attempts,
         timeout=timeout,
+        expires=expires,
+        deadline=deadline,
         tags=tag or None,
         origin=origin,
         meta=None if meta is None else values.json_value(meta, what="--meta"),

@@ -54,15 +54,21 @@ def _when(job: Job) -> Any:
 
 
 def job(app: Windlass, *, job_id: Id, as_json: Json = False) -> None:
-    """Show everything about a job, with the history of its attempts and their tracebacks."""
+    """Show everything about a job: its progress, its attempts with their tracebacks, and its own log."""
     found = app.get(job_id)
-    history = found.history()
+    history, lines = found.history(), found.lines()
     if as_json:
-        output.json({**to_json(found), "history": [{**to_json(a), "duration": a.duration} for a in history]})
+        attempts = [{**to_json(a), "duration": a.duration} for a in history]
+        output.json({**to_json(found), "history": attempts, "lines": lines})
         return
     output.fields(_fields(found))
     for attempt in history:
         _attempt(attempt)
+    if lines:
+        output.line()
+        output.line("log")
+    for told in lines:
+        output.line(f"  {output.time(told.at)}  {told.text}")
 
 
 def _fields(job: Job) -> list[tuple[str, object]]:
@@ -71,7 +77,7 @@ def _fields(job: Job) -> list[tuple[str, object]]:
         ("job", job.id), ("task", job.task), ("queue", job.queue), ("status", job.status), ("priority", job.priority),
         ("attempt", job.attempt), ("failures", f"{job.failures} of {job.max_attempts}"), ("crashes", job.crashes),
         ("timeout", limit), ("created", output.time(job.created_at)), ("due", output.time(job.run_at)),
-        ("started", output.time(job.started_at)), ("finished", output.time(job.finished_at)), ("worker", job.worker),
+        ("progress", job.progress), ("started", output.time(job.started_at)), ("finished", output.time(job.finished_at)), ("worker", job.worker),
         ("tags", ", ".join(job.tags)), ("origin", job.origin), ("batch", job.batch_id), ("tick", output.time(job.tick)),
         ("key", job.idempotency_key), ("meta", _json(job.meta) if job.meta else ""), ("payload", _json(job.payload)),
         ("result", "" if job.result is None else _json(job.result)), ("error", job.error),

@@ -17,7 +17,7 @@ from windlass.job import Job, NewJob, Record, first_record
 from windlass.limits import gates_of
 from windlass.offload import run_blocking
 from windlass.settings import check_name
-from windlass.task import Draft, EnqueueOptions, Options, options
+from windlass.task import NOTHING, Draft, EnqueueOptions, Options, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +38,30 @@ class Enqueuing(Handle):
 
     def new_job(self, draft: Draft[Any]) -> NewJob:
         """Resolve a draft: call before task before application."""
+        if draft.options is NOTHING and not draft.then:  # most enqueues say nothing, and most tasks are plain
+            task = self.find_task(draft.task)
+            if task is not None and task.plain:
+                return self._plain_job(draft, task)
         return self._new_job(draft, ())
+
+    def _plain_job(self, draft: Draft[Any], task: AnyTask) -> NewJob:
+        settings, payload = self.settings, draft.payload
+        if payload is None:
+            payload = codec.encode(draft.arguments, task=draft.task, what="payload", limit=settings.payload_limit)
+        task.codec.check(payload)
+        carried = loaded(None, self.carried, None)
+        return NewJob(
+            task=task.name,
+            queue=task.queue or settings.queue,
+            payload=payload,
+            priority=task.priority,
+            max_attempts=task.max_attempts or settings.max_attempts,
+            tags=task.tags,
+            meta=None if carried is None else self._encoded_meta(carried, draft.task),
+        )
+
+    def _encoded_meta(self, meta: Mapping[str, Any], task: str) -> bytes:
+        return codec.encode(dict(meta), task=task, what="meta", limit=self.settings.payload_limit)
 
     def _new_job(self, draft: Draft[Any], previous: tuple[str, ...]) -> NewJob:
         """Resolve a draft; *previous* are the parameters that the step before will give."""
@@ -52,9 +75,7 @@ class Enqueuing(Handle):
         if task is not None and not previous:
             task.codec.check(payload)
         carried = loaded(given.meta, self.carried, given.correlation_id)
-        meta = None
-        if carried is not None:
-            meta = codec.encode(dict(carried), task=draft.task, what="meta", limit=self.settings.payload_limit)
+        meta = None if carried is None else self._encoded_meta(carried, draft.task)
         tags = given.tags if given.tags is not None else (task.tags if task else ())
         queue = given.queue or (task.queue if task else None) or self.settings.queue
         holds, gates = self._flow(draft, task, queue, payload)
@@ -103,7 +124,14 @@ class Enqueuing(Handle):
 
     def enqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
         """Store one draft."""
-        return self._insert([draft], connection)[0]
+        if connection is not None and not self._ignores_connections:
+            return self._insert([draft], connection)[0]
+        job = self.new_job(draft)
+        try:
+            records = self.driver.insert([job])
+        except UniqueConflictError as error:
+            raise UniqueConflictError(self.wrap(error.existing)) from None
+        return self._enqueued(self._reconciled([draft], [job], records) if records[0].found else records)[0]
 
     async def aenqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
         """Await :meth:`enqueue_draft`; a ``connection`` stays on the caller's loop."""

@@ -86,7 +86,7 @@ class Listening(Handle):
             WorkerStateError: this is a handler.
         """
         waiter, deadline = Waiter(wants), self._deadline(timeout)
-        if not self.ear.open and (found := look()) is not None:
+        if (found := self._at_once(look)) is not None:
             return found
         try:
             if deadline is None or deadline > time.monotonic():
@@ -112,7 +112,7 @@ class Listening(Handle):
     ) -> T:
         """Await :meth:`_await`; *look* runs on the pool of the twins."""
         waiter, deadline = AsyncWaiter(wants), self._deadline(timeout)
-        if not self.ear.open and (found := await run_blocking(self.executor, look)) is not None:
+        if (found := await run_blocking(self.executor, lambda: self._at_once(look))) is not None:
             return found
         try:
             if deadline is None or deadline > time.monotonic():
@@ -134,6 +134,20 @@ class Listening(Handle):
                 "a handler cannot wait for a job: the job may need the slot that it holds; enqueue what comes next instead"
             )
         return None if timeout is None else time.monotonic() + seconds(timeout, name="timeout")
+
+    def _at_once(self, look: Callable[[], T | None]) -> T | None:
+        """Look before listening, which may be spared then.
+
+        A store that stands in for the real one in tests runs what is due first; what has not ended then never will.
+        """
+        rush: Callable[[], object] | None = getattr(self.driver, "rush", None)
+        if rush is None:
+            return None if self.ear.open else look()
+        rush()
+        found = look()
+        if found is None and not self.driver.workers():
+            raise TimeoutError("it never ends: no worker runs here, and nothing more is due; advance the clock first")
+        return found
 
     def _hear(self, waiter: Waiter | AsyncWaiter, job_id: int | None) -> None:
         """Listen; where that cannot be, the waiter looks for itself."""

@@ -342,6 +342,9 @@ class Transaction(Protocol):
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""
 
+    def note(self, notes: Sequence[Note]) -> object:
+        """Keep progress and log lines in this transaction: later, the lease has ended."""
+
     def settle(self, settlement: Settlement) -> None:
         """Write the end of the lease in this transaction; raises ``LeaseLostError`` when it is not live."""
 

@@ -46,7 +46,7 @@ class Harness(Looking):
     def __init__(self, app: Windlass, *, inline: bool, ignore: Ignored) -> None:
         self._app = app
         self._time = START
-        self.driver = _TestDriver(lambda: self._time, self._inserted)
+        self.driver = _TestDriver(lambda: self._time, inserted=self._inserted, rush=self.drain)
         self.driver.open()
         self._inline = inline
         self._sieve = Sieve(ignore_of(app, ignore))
@@ -160,9 +160,11 @@ class Harness(Looking):
 class _TestDriver(MemoryDriver):
     """The memory store, which tells when something was stored."""
 
-    def __init__(self, clock: Callable[[], float], inserted: Callable[[], None]) -> None:
+    def __init__(self, clock: Callable[[], float], *, inserted: Callable[[], None], rush: Callable[[], object]) -> None:
         super().__init__(clock)
         self._inserted = inserted
+        self.rush = rush
+        """Called when somebody begins to wait for the end of a job."""
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store jobs; return them as they are when that was told."""

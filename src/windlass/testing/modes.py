@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.drivers.base import Driver
     from windlass.job import Job, NewJob
+    from windlass.task import AnyTask
     from windlass.worker.execution import Execution
 
 CLAIMED = 1_000
@@ -116,6 +117,9 @@ class _Synchronous(Harness):
                 given_back = Settlement(claim, lifecycle.release(claim), self.driver.now())
                 self.driver.exchange(Turn(worker="testing", settlements=[given_back]))
 
+    def _others(self, task: AnyTask, queue: str) -> list[Record]:
+        return []
+
     def _ended(self, execution: Execution) -> None:
         super()._ended(execution)
         settlement = execution.settlement
@@ -136,6 +140,9 @@ class _Inline(MemoryDriver):
     def __init__(self, here: _Synchronous) -> None:
         super().__init__(time.time)
         self._here = here
+
+    def rush(self) -> None:
+        """What can run has run."""
 
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Store and run jobs, one after another."""

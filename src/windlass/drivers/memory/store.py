@@ -23,8 +23,8 @@ from windlass.drivers.memory.holds import Holds
 from windlass.drivers.memory.schedules import Schedules
 from windlass.errors import JobError, UniqueConflictError
 from windlass.job import Flow, Record, Status
-from windlass.lifecycle import Move, superseded, totals
 from windlass.lifecycle import due as due_
+from windlass.lifecycle import gives_way, superseded, totals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -67,15 +67,17 @@ class Store:
 
     def insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:
         """Store new jobs; everything that could fail comes before the first write."""
-        self.holds.check(jobs, now)
-        self.batches.check(jobs)
+        tied = [job for job in jobs if job.holds or job.idempotency_key is not None or job.batch_id is not None]
+        if tied:
+            self.holds.check(tied, now)
+            self.batches.check(tied)
         return self._insert(jobs, now)
 
     def _insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:
         tags = [_encode(job.tags).decode() if job.tags else None for job in jobs]
         records = []
         for job, tag in zip(jobs, tags, strict=True):
-            flow = job.flow()
+            flow = job.flow() if job.holds or job.gates or job.idempotency_key is not None else None
             if flow is not None and (rival := self._rival(flow, now)) is not None:
                 records.append(msgspec.structs.replace(rival.record(), found=True))
                 continue
@@ -93,7 +95,8 @@ class Store:
                 entry.flow, entry.holds = _encode(flow), flow.holds
                 self.holds.move(entry, None, entry.status, now)
             self.jobs[entry.id] = entry
-            self.batches.move(job.batch_id, None, entry.status)
+            if job.batch_id is not None:
+                self.batches.move(job.batch_id, None, entry.status)
             stream.counts[entry.status] += 1
             stream.totals["enqueued"] += 1
             records.append(entry.record())
@@ -277,7 +280,7 @@ class Store:
                 changed.append(Changed(job_id, record, None, error))
                 continue
             rival = self.holds.rival(entry, record.status, transition.status, now)
-            if rival is not None and transition.move is Move.LOSE:  # nobody is there who could be told
+            if rival is not None and gives_way(transition):
                 transition = superseded(transition, rival.id)
             elif rival is not None:
                 changed.append(Changed(job_id, record, None, UniqueConflictError(rival.record())))

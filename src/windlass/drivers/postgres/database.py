@@ -12,8 +12,8 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from windlass.drivers.base import Capabilities
-from windlass.drivers.postgres import schema
+from windlass.drivers.base import LINES, Capabilities
+from windlass.drivers.postgres import notes, schema
 from windlass.drivers.postgres.bell import Listener
 from windlass.drivers.postgres.connect import (
     TRIES,
@@ -43,7 +43,7 @@ from windlass.settings import check_schema
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from windlass.drivers.base import AsyncExecute, Execute
+    from windlass.drivers.base import AsyncExecute, Execute, Note
     from windlass.job import NewJob, Record
     from windlass.lifecycle import Settlement
 
@@ -334,6 +334,11 @@ class PostgresTransaction:
     def insert(self, jobs: Sequence[NewJob]) -> list[Record]:
         """Enqueue in this transaction."""
         return drive(insertion(self._sql, jobs, self._store), executor(self._own))
+
+    def note(self, told: Sequence[Note]) -> None:
+        """Keep progress and log lines in this transaction."""
+        with _of_the_caller():
+            self.row(self._sql.note, (notes.spelt(told), LINES))
 
     def settle(self, settlement: Settlement) -> None:
         """Write the end of the lease in this transaction."""

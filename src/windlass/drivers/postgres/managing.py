@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import psycopg
 
 from windlass.drivers.base import LINES, Changed, Passage
 from windlass.drivers.postgres import batches, ears
 from windlass.drivers.postgres.connect import TRIES, translate
 from windlass.drivers.postgres.database import REFUSED, Database
+from windlass.drivers.postgres.notes import spelt
 from windlass.drivers.postgres.turn import array, moves
 from windlass.errors import ConnectionLostError, JobError, UniqueConflictError
 from windlass.job import NAMED, Gate
@@ -211,18 +211,8 @@ class Managing(Database):
 
     def note(self, notes: Sequence[Note]) -> list[tuple[int, int]]:
         """Keep progress and log lines of those whose lease is live."""
-        spelt = [
-            {
-                "id": note.job_id,
-                "lease": note.lease,
-                "p": None if note.progress is None else note.progress.decode(),
-                # The one character that PostgreSQL's text has not.
-                "lines": [[at, text.replace("\0", "\ufffd")] for at, text in note.lines] or None,
-            }
-            for note in notes
-        ]
         with self._pump.lend() as connection:
-            rows = connection.again(self.sql.note, (msgspec.json.encode(spelt).decode(), LINES))
+            rows = connection.again(self.sql.note, (spelt(notes), LINES))
         return [(notes[place - 1].job_id, notes[place - 1].lease) for (place,) in rows]
 
     def lines(self, job_id: int, after: int = 0) -> list[tuple[int, float, str]]:

@@ -138,9 +138,10 @@ class Reader:
         if status is Status.RUNNING:
             yield "running", "true", [], "t.id"
         elif status is Status.PENDING:
-            # New jobs, whose place is their id, and those that became available again.
+            # New jobs, whose place is their id, those that became available again, and those put aside.
             yield "ready", "t.seq = t.id", [], "t.seq"
             yield "ready", "t.seq <> t.id", [], "t.id"
+            yield "blocked", "true", [], "t.id"
         elif status in FINISHED:
             yield "done", "t.status = %s", [status.value], "t.id"
         else:
@@ -257,7 +258,7 @@ class Reader:
         }
         if column == "error":
             del places["running"]
-        if table in ("done", "running", "ready", "timer"):
+        if table in ("done", "running", "ready", "blocked", "timer"):
             places = {name: f"SELECT t.{column}" for name in places if name == table}
         where = " AND x.error IS NOT NULL" if column == "error" else ""
         attempts = f"SELECT x.{column} FROM {p}_attempt x WHERE x.job_id = {job}{where} ORDER BY x.number DESC LIMIT 1"

@@ -9,7 +9,7 @@ import msgspec
 from windlass.drivers.base import Signal, Turned
 from windlass.drivers.postgres.insert import as_json
 from windlass.job import Outcome, Record, Status
-from windlass.lifecycle import Move, totals
+from windlass.lifecycle import Move, gives_way, totals
 from windlass.uniqueness import enters, flow_of
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _move(record: Record, transition: Transition, finished: float | None) -> str
         fields["request"] = True
     if not transition.keep:
         fields["forget"] = True
-    if transition.move is Move.LOSE:  # nobody is there who could be told that another has its key
+    if gives_way(transition):
         fields["yields"] = True
     fields |= _changes(record, transition)
     return _encode(fields).decode()

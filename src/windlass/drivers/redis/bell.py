@@ -109,12 +109,12 @@ class PopBell:
     def _sign(self) -> None:
         """Keep the class of its own known."""
         if self._class is None and time.monotonic() - self._signed >= SIGN:
-            self._database.run("enroll", self.address, "*")
+            self._database.run("enroll", "class", self.address, "*")
             self._signed = time.monotonic()
 
     def _leave_own_class(self) -> None:
         try:
-            self._database.run("enroll", self.address, "")
+            self._database.run("enroll", "class", self.address, "")
         except WindlassError:  # it is forgotten by tidying
             return
 

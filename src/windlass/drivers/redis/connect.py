@@ -48,6 +48,11 @@ class Connector:
         """Return the URL without its password, for people."""
         return hidden(self._url)
 
+    @property
+    def number(self) -> int:
+        """Return the number of the database; what is published is not kept apart by it."""
+        return int(self._options.get("db") or 0)
+
     def connect(self, *, patience: float = PATIENCE) -> Wire:
         """Open a connection to the server that may write.
 

@@ -66,6 +66,7 @@ class Database(Apart):
         self.meta = f"{self.base}meta".encode()
         self._keys = (self.meta, f"{self.base}nothing".encode())
         self.connector = Connector(url, key=self.meta.decode())
+        self.channel = f"{self.base}said:{self.connector.number}"
         self.scripts = Scripts(edit)
         self._migrate = migrate
         self._strict = strict

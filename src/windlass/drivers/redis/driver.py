@@ -10,32 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.drivers.base import Changed, Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
+from windlass.drivers.base import Filter, Finding, PastAttempt, Tally, Turn, Turned, Worker
 from windlass.drivers.redis import turn as spelling
 from windlass.drivers.redis import value
+from windlass.drivers.redis.batches import Batches
 from windlass.drivers.redis.bell import PopBell
-from windlass.drivers.redis.database import Database
+from windlass.drivers.redis.changes import Changes
 from windlass.drivers.redis.doctor import diagnose
+from windlass.drivers.redis.gates import Gates
 from windlass.drivers.redis.insert import Enqueues
+from windlass.drivers.redis.notes import Notes
 from windlass.drivers.redis.reads import Reader
 from windlass.drivers.unscheduled import Unscheduled
-from windlass.errors import ConfigurationError, ConnectionLostError, JobError, StoreError
-from windlass.job import Record, Status
+from windlass.errors import ConfigurationError, StoreError
+from windlass.job import NAMED, Record, Status
 from windlass.lifecycle import TOTALS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from windlass.drivers.base import Decide
+    from windlass.drivers.redis.table import Demand
     from windlass.job import NewJob
-    from windlass.lifecycle import Settlement, Transition
+    from windlass.lifecycle import Settlement
 
 log = logging.getLogger(__name__)
 
-TRIES = 10
-"""How often a decision is made again whose job has moved on meanwhile."""
-CHUNK = 200
-"""Jobs changed by one script at most."""
 WORKERS_KEPT = 3600.0
 CLASSES_KEPT = 3600.0
 SLICE, SLICES = 500, 20
@@ -47,7 +46,7 @@ _STATUS = {letter.encode(): status for status, letter in _STATUSES.items()}
 _ALIVE = ("running", "stopping")
 
 
-class RedisDriver(Unscheduled, Database):
+class RedisDriver(Unscheduled, Changes, Gates, Batches, Notes):
     """Jobs in Redis."""
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -63,6 +62,7 @@ class RedisDriver(Unscheduled, Database):
         """Close every connection."""
         for bell in list(self._bells.values()):
             bell.close()
+        self.close_ears()
         super().close()
 
     def shift(self, seconds: float) -> None:
@@ -89,12 +89,12 @@ class RedisDriver(Unscheduled, Database):
         self.check_open()
         if len(turn.worker.encode()) > 255:
             raise ConfigurationError("the name of a worker may have 255 bytes")
-        name = self.table.class_of(turn.queues, turn.tasks)
+        demand = self.table.demand(turn)
         doubtful = self._doubtful.__dict__.pop("settlements", ())
         try:
-            if turn.limit and self.table.is_stale(name):
-                self.table.enroll(turn.queues, turn.tasks, name)
-            turned = self._turn(turn, name)
+            if turn.limit and self.table.is_stale(demand.name):
+                self.table.enroll(turn, demand)
+            turned = self._turn(turn, demand)
             if doubtful and turned.refused:
                 refused = self._really_refused(doubtful, turned.refused)
                 turned = msgspec.structs.replace(turned, refused=refused)
@@ -104,20 +104,20 @@ class RedisDriver(Unscheduled, Database):
             self.unreachable()
             raise
         if (bell := self._bell_of.get(turn.worker)) is not None:
-            bell.turned(name, free=len(turned.claims) < turn.limit)
+            bell.turned(demand.name, free=len(turned.claims) < turn.limit)
         return turned
 
-    def _turn(self, turn: Turn, name: str) -> Turned:
+    def _turn(self, turn: Turn, demand: Demand) -> Turned:
         card = self._cards.get(turn.worker)
-        words, positions = spelling.words(turn, name, self.now(), beaten=card is not None)
-        head, refused, signals, claims = self._exchanged(words)
+        words, positions = spelling.words(turn, demand.name, demand.parts, self.now(), beaten=card is not None)
+        head, refused, signals, claims, ripe = self._exchanged(words)
         if head.forgotten and card is not None:
             self.beat(card)
         if head.stale or head.forgotten:
-            self.table.enroll(turn.queues, turn.tasks, name)
+            self.table.enroll(turn, demand)
             rest = msgspec.structs.replace(turn, settlements=(), starting=())
-            again, _ = spelling.words(rest, name, head.now, beaten=card is not None)
-            second, _, more, claims = self._exchanged(again)
+            again, _ = spelling.words(rest, demand.name, demand.parts, head.now, beaten=card is not None)
+            second, _, more, claims, ripe = self._exchanged(again)
             head, signals = second, [*signals, *more]
         self.heard(head.now)
         return Turned(
@@ -127,11 +127,15 @@ class RedisDriver(Unscheduled, Database):
             signals=spelling.signals(signals),
             due=head.due if not (head.stale or head.forgotten) else head.now,
             known=head.known,
+            ripe=[int(batch_id) for batch_id in ripe],
+            heard=head.heard,
         )
 
-    def _exchanged(self, words: Sequence[Any]) -> tuple[spelling.Head, list[int], list[bytes], list[bytes]]:
-        packed, refused, signals, claims = self.run("exchange", *words, hot=True)
-        return spelling.Head(packed), refused, signals, claims
+    def _exchanged(
+        self, words: Sequence[Any]
+    ) -> tuple[spelling.Head, list[int], list[bytes], list[bytes], list[bytes]]:
+        packed, refused, signals, claims, ripe = self.run("exchange", *words, hot=True)
+        return spelling.Head(packed), refused, signals, claims, ripe
 
     def _claimed(self, claims: Sequence[bytes], token: bytes) -> list[Record]:
         if not claims:
@@ -214,46 +218,6 @@ class RedisDriver(Unscheduled, Database):
 
     # ------------------------------------------------------------------ managing
 
-    def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
-        """Read the jobs, decide, and write the answers where nothing has moved meanwhile; decide again where it has."""
-        self.check_open()
-        wanted = list(dict.fromkeys(ids))
-        made: dict[int, Changed] = {}
-        for _ in range(TRIES):
-            left = [job_id for job_id in wanted if job_id not in made]
-            if not left:
-                break
-            for start in range(0, len(left), CHUNK):
-                self._try_to_change(left[start : start + CHUNK], decide, made)
-        else:
-            raise ConnectionLostError("these jobs change faster than they can be read; try again")
-        return [made[job_id] for job_id in ids]
-
-    def _try_to_change(self, ids: Sequence[int], decide: Decide, made: dict[int, Changed]) -> None:
-        head, *packed = self.run("read", *ids)
-        (now,) = _NOW.unpack_from(head)
-        self.heard(now)
-        self.table.fresh(head[8:])
-        decided: list[tuple[Record, Transition]] = []
-        words: list[Any] = []
-        for job_id, found in zip(ids, packed, strict=True):
-            if found is None:
-                made[job_id] = Changed(job_id, None, None)
-                continue
-            record = self.table.record(job_id, found)
-            try:
-                transition = decide(record, now)
-            except JobError as error:
-                made[job_id] = Changed(job_id, record, None, error)
-                continue
-            decided.append((record, transition))
-            words += _written(record, value.known(found), transition, now)
-        if decided:
-            missed = set(self.run("change", *words))
-            for place, (record, transition) in enumerate(decided, 1):
-                if place not in missed:
-                    made[record.id] = Changed(record.id, record, transition)
-
     def pause(self, kind: str, name: str, paused: bool) -> None:  # noqa: FBT001 - the Protocol's spelling
         """Pause or resume a queue or task."""
         self.run("pause", f"{kind}:{name}", int(paused))
@@ -269,27 +233,30 @@ class RedisDriver(Unscheduled, Database):
         streams = self.table.numbers(queue)
         deleted = 0
         for status, age in older_than.items():
-            gone = SLICE
-            while streams and deleted < limit and gone == SLICE:
-                gone = self._purge(status, age, min(limit - deleted, SLICE), streams)
+            more = bool(streams)
+            while more and deleted < limit:
+                most = min(limit - deleted, SLICE)
+                gone, more = self.run("purge", value.LETTERS[status], repr(float(age)), most, *streams)
                 deleted += gone
-        return deleted
-
-    def _purge(self, status: Status, age: float, limit: int, streams: Sequence[int]) -> int:
-        deleted: int = self.run("purge", value.LETTERS[status], repr(float(age)), limit, *streams)
         return deleted
 
     def tidy(self) -> None:
         """Forget workers long gone and classes that nobody uses; put jobs back that are missing from their place."""
         self.run("tidy", WORKERS_KEPT, CLASSES_KEPT)
+        if mended := self._by_slices("repair"):
+            log.warning("%d jobs stood in no index and were put back; has Redis evicted or lost keys?", mended)
+        if taken := self._by_slices("sweep"):
+            log.warning("%d unique keys and slots were of no job; has Redis evicted or lost keys?", taken)
+
+    def _by_slices(self, script: str) -> int:
+        """Run a script that looks at a slice until it has seen all, or enough for now; return how many it has mended."""
         mended = 0
         for _ in range(SLICES):
-            at_end, number = self.run("repair", SLICE)
+            at_end, number = self.run(script, SLICE)
             mended += number
             if at_end:
                 break
-        if mended:
-            log.warning("%d jobs stood in no index and were put back; has Redis evicted or lost keys?", mended)
+        return mended
 
     # ------------------------------------------------------------------ reading
 
@@ -300,9 +267,8 @@ class RedisDriver(Unscheduled, Database):
         return found[0] if found else None
 
     def by_key(self, key: str) -> Record | None:
-        """Return the newest job with this idempotency key."""
-        found = self.clients.ask("HGET", self.key("key"), key)
-        return None if found is None else self.get(int(found.rstrip(b",").rpartition(b",")[2]))
+        """Return the job with this idempotency key."""
+        return self.holder(NAMED + key)
 
     def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
         """Return matching jobs, newest first."""
@@ -341,16 +307,16 @@ class RedisDriver(Unscheduled, Database):
     def tallies(self) -> list[Tally]:
         """Return the maintained counters."""
         self.check_open()
-        streams, counters, ready, again = self.run("tallies")
+        streams, counters, ready, others = self.run("tallies")
         names = {number: tuple(msgspec.json.decode(name)[1:]) for number, name in _pairs(streams)}
         sums: dict[tuple[str, str], dict[str, int]] = {name: {} for name in names.values()}
         for field, number in _pairs(counters):
             if field[:-1] in names:
                 of, what = sums[names[field[:-1]]], field[-1:].decode()
                 of[what] = of.get(what, 0) + int(number)
-        for name, new, back in zip(names.values(), ready, again, strict=True):
+        for name, new, other in zip(names.values(), ready, others, strict=True):
             of = sums[name]
-            of["p"] = of.get("p", 0) + new + back
+            of["p"] = of.get("p", 0) + new + other
             of["E"] = of.get("E", 0) + new
         return [
             Tally(
@@ -385,15 +351,6 @@ class RedisDriver(Unscheduled, Database):
     def diagnose(self) -> list[Finding]:
         """Say what is well and what is not."""
         return diagnose(self)
-
-
-def _written(record: Record, beyond: value.Known, transition: Transition, now: float) -> tuple[Any, ...]:
-    """Spell a decision for the script ``change``."""
-    op, head, tail, past = spelling.decided(record, transition, finished=now, now=now)
-    last = value.last_attempt(record, beyond)
-    if last is not None and transition.status is not None:
-        past = value.pack_attempt(last)
-    return (record.id, beyond.head, op, head, tail, past)
 
 
 def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -42,10 +42,14 @@ class Reader:
         """Return those of the jobs that there are."""
         if not ids:
             return []
-        head, *values = self._database.run("read", *ids, hot=self._hot)
+        head, values, told = self._database.run("read", *ids, hot=self._hot)
         table = self._database.table
         table.fresh(head[8:])
-        return [table.record(job_id, v) for job_id, v in zip(ids, values, strict=True) if v is not None]
+        return [
+            table.record(job_id, v, progress)
+            for job_id, v, progress in itertools.zip_longest(ids, values, told)
+            if v is not None
+        ]
 
     def find(self, which: Filter, *, limit: int, offset: int, before: int | None) -> list[Record]:
         """Return matching jobs, newest first."""
@@ -134,7 +138,7 @@ class Reader:
         indexes: list[str] = []
         for status in dict.fromkeys(which.statuses or tuple(Status)):
             if status is Status.PENDING:
-                indexes += [key(f"{line}:{n}") for n in streams for line in ("ready", "back")]
+                indexes += [key(line.format(n)) for n in streams for line in ("ready:{}", "back:{}", "wait:{}:b")]
             elif status in FINISHED:
                 letter = {Status.COMPLETED: "c", Status.DEAD: "d", Status.CANCELLED: "x"}[status]
                 indexes += [key(f"done:{n}:{letter}") for n in streams]
@@ -162,7 +166,7 @@ class Reader:
         key, kind = self._database.key, type(which)
         leads = []
         if which.batch is not None:
-            leads.append((key(f"batch:{which.batch}"), kind(batch=which.batch)))
+            leads.append((key(f"member:{which.batch}"), kind(batch=which.batch)))
         if which.origin is not None:
             leads.append((key(f"origin:{which.origin}"), kind(origin=which.origin)))
         if which.tag is not None:

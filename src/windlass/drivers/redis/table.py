@@ -15,7 +15,9 @@ from windlass.drivers.redis.value import Names
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from windlass.drivers.base import Turn
     from windlass.drivers.redis.database import Database
+    from windlass.drivers.redis.wire import Word
     from windlass.job import Record
 
 Wanted = tuple[tuple[str, ...] | None, tuple[str, ...]]
@@ -39,6 +41,24 @@ class Streams(msgspec.Struct, frozen=True):
     """Changes with every stream made, and when all are lost."""
     names: Mapping[int, Names] = {}
     number_of: Mapping[Names, int] = {}
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What a worker wants."""
+
+    name: str
+    """Its class."""
+    queues: tuple[str, ...] | None
+    parts: tuple[tuple[str, int], ...] = ()
+    """The class and limit of each part."""
+
+
+def _takes(streams: Streams, queues: Collection[str] | None, tasks: Collection[str]) -> bytes:
+    """Spell which streams are taken from."""
+    taken = [
+        n for n, (_, queue, task) in streams.names.items() if task in tasks and (queues is None or queue in queues)
+    ]
+    return b"%b;,%b," % (streams.token, b",".join(b"%d" % n for n in taken))
 
 
 class Table:
@@ -65,9 +85,9 @@ class Table:
         if token != self.streams.token:
             self.load()
 
-    def record(self, job_id: int, packed: bytes) -> Record:
+    def record(self, job_id: int, packed: bytes, progress: bytes | None = None) -> Record:
         """Read a value."""
-        return value.record(job_id, packed, self.streams.names)
+        return value.record(job_id, packed, self.streams.names, progress)
 
     def numbers(self, queue: str | None = None, task: str | None = None) -> list[int]:
         """Return the streams of a queue and task."""
@@ -75,7 +95,7 @@ class Table:
 
     # ------------------------------------------------------------------ classes
 
-    def class_of(self, queues: Sequence[str] | None, tasks: Sequence[str]) -> str:
+    def class_of(self, queues: Collection[str] | None, tasks: Sequence[str]) -> str:
         """Return the name of a class; workers that take the same share it."""
         wanted: Wanted = (None if queues is None else tuple(queues), tuple(tasks))
         name = self._classes.get(wanted)
@@ -88,16 +108,25 @@ class Table:
             name = self._classes[wanted] = f"c-{digest}"
         return name
 
-    def enroll(self, queues: Collection[str] | None, tasks: Collection[str], name: str) -> None:
-        """Tell the server what a class takes from."""
+    def demand(self, turn: Turn) -> Demand:
+        """Return the class of a worker's whole demand, and those of its parts, if it has parts."""
+        if not turn.takes:
+            return Demand(self.class_of(turn.queues, turn.tasks), turn.queues)
+        every = any(take.queues is None for take in turn.takes)
+        # In one order whatever that of the parts, which may be another one each time.
+        queues = None if every else tuple(sorted({queue for take in turn.takes for queue in take.queues or ()}))
+        parts = tuple((self.class_of(take.queues, turn.tasks), take.limit) for take in turn.takes)
+        return Demand(self.class_of(queues, turn.tasks), queues, parts)
+
+    def enroll(self, turn: Turn, demand: Demand) -> None:
+        """Tell the server what a worker's class takes from, and each part of its demand."""
         streams = self.load()
-        wanted = set(tasks)
-        takes = [
-            n for n, (_, queue, task) in streams.names.items() if task in wanted and (queues is None or queue in queues)
-        ]
-        spelling = b"%b;,%b," % (streams.token, b",".join(b"%d" % n for n in takes))
-        self._database.run("enroll", name, spelling, hot=True)
-        self._touched[name] = time.monotonic()
+        tasks = set(turn.tasks)
+        words: list[Word] = ["class", demand.name, _takes(streams, demand.queues, tasks)]
+        for (name, _), take in zip(demand.parts, turn.takes, strict=False):
+            words += ("part", name, _takes(streams, take.queues, tasks))
+        self._database.run("enroll", *words, hot=True)
+        self._touched[demand.name] = time.monotonic()
 
     def is_stale(self, name: str) -> bool:
         """Whether the server has not been told for a while that a class is in use."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.drivers.base import Signal
 from windlass.drivers.redis import value
+from windlass.drivers.redis.insert import Streams, new_jobs
 from windlass.job import FINISHED, Outcome, Status
 from windlass.lifecycle import Move, totals
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from windlass.job import Record
     from windlass.lifecycle import Settlement, Transition
 
-_TWO = struct.Struct("<dd")
+_ONE, _TWO = struct.Struct("<d"), struct.Struct("<dd")
 _NO_ERROR = b"\0\0\0\0"
 _TOTALS = {
     "processed": "P",
@@ -37,7 +38,7 @@ TOTALS = {"enqueued": "E", **_TOTALS}
 class Head:
     """What the script says first."""
 
-    __slots__ = ("due", "forgotten", "known", "now", "stale", "token")
+    __slots__ = ("due", "forgotten", "heard", "known", "now", "stale", "token")
 
     def __init__(self, packed: bytes) -> None:
         self.now, due = _TWO.unpack_from(packed)
@@ -47,42 +48,65 @@ class Head:
         """The worker has beaten, and the server knows nothing of it any more: nothing was claimed."""
         self.stale = packed[17:18] == b"1"
         """The server does not know what the class takes, or the class knows too few streams: nothing was claimed."""
-        self.token = packed[18:]
+        self.heard = packed[18:19] == b"1"
+        self.token = packed[19:]
 
 
 def is_usual(settlement: Settlement, worker: str) -> bool:
     """Whether a job was completed by its handler, under the worker's own lease."""
     transition = settlement.transition
-    usual = transition.move is Move.SUCCEED and transition.outcome is Outcome.COMPLETED
+    usual = transition.move is Move.SUCCEED and transition.outcome is Outcome.COMPLETED and transition.keep
     return usual and settlement.record.worker == worker
 
 
-def words(turn: Turn, name: str, now: float, *, beaten: bool) -> tuple[list[Word], list[tuple[int, int]]]:
-    """Return the arguments of ``exchange``, and the (job, lease) that each of its positions stands for."""
+def words(
+    turn: Turn, name: str, parts: Sequence[tuple[str, int]], now: float, *, beaten: bool
+) -> tuple[list[Word], list[tuple[int, int]]]:
+    """Return the arguments of ``exchange``, and the (job, lease) that each of its positions stands for.
+
+    *name* is the worker's class, *parts* are the classes and limits of a demand in parts.
+    """
     completed = [s for s in turn.settlements if is_usual(s, turn.worker)]
     others = (
         [s for s in turn.settlements if not is_usual(s, turn.worker)] if len(completed) < len(turn.settlements) else []
     )
     deadline: Word = "" if turn.deadline is None else repr(turn.deadline)
     cautious = min(turn.cautious, 1 << 30)
+    streams, brought = _brought((*completed, *others))
     spelt: list[Word] = [turn.worker, int(beaten), name, turn.limit, turn.start, cautious, deadline]
     spelt += [len(completed), len(others), len(turn.starting)]
+    spelt += [repr(min((s.finished_at for s in completed), default=0.0)), len(parts), len(streams)]
     for s in completed:
-        finished, result = s.finished_at, s.transition.result
+        result = s.transition.result
         tail = b"" if result is None else _NO_ERROR + result
-        spelt += (s.record.id, _TWO.pack(s.record.lease, finished), repr(finished), tail)
+        spelt += (s.record.id, _ONE.pack(s.record.lease), _ONE.pack(s.finished_at), tail)
     for s in others:
         record = s.record
-        spelt += (record.id, value.fence(record), *decided(record, s.transition, finished=s.finished_at, now=now))
+        decision = decided(record, s.transition, finished=s.finished_at, now=now, yields=True)
+        spelt += (record.id, value.fence(record), *decision)
     for record in turn.starting:
         spelt += (record.id, value.fence(record))
+    for part in parts:
+        spelt += part
+    spelt += streams
+    spelt += brought
     positions = [(s.record.id, s.record.lease) for s in (*completed, *others)]
     positions += [(r.id, r.lease) for r in turn.starting]
     return spelt, positions
 
 
-def decided(record: Record, transition: Transition, *, finished: float, now: float) -> tuple[Word, ...]:
-    """Spell what becomes of a job: op, head, tail, past."""
+def _brought(settlements: Sequence[Settlement]) -> tuple[list[Word], list[Word]]:
+    """Spell the jobs that ends bring: the streams of all, then for each end its position, their number and the jobs."""
+    streams = Streams()
+    spelt: list[Word] = []
+    for position, settlement in enumerate(settlements, 1):
+        if settlement.then:
+            spelt += (position, len(settlement.then), *new_jobs(settlement.then, streams))
+    return streams.names(), spelt
+
+
+def decided(record: Record, transition: Transition, *, finished: float, now: float, yields: bool) -> tuple[Word, ...]:
+    """Spell what becomes of a job: op, head, tail, past. *yields*: it is cancelled if another has its key."""
     status = transition.status
     if transition.request:
         return ("q", b"", b"", b"")
@@ -90,14 +114,15 @@ def decided(record: Record, transition: Transition, *, finished: float, now: flo
         return ("D", b"", b"", b"")
     head = value.head(record, transition, finished=finished, now=now)
     past = b"" if status in FINISHED else value.past(record, transition, finished)
-    return (operation(record, transition), head, value.tail(record, transition), past)
+    return (operation(record, transition, yields=yields), head, value.tail(record, transition), past)
 
 
-def operation(record: Record, transition: Transition) -> str:
+def operation(record: Record, transition: Transition, *, yields: bool) -> str:
     """Spell the operation for ``move``: the status, flags, totals."""
     assert transition.status is not None
     unstarted = record.status is Status.RUNNING and record.started_at is None
     flags = ("k" if transition.keep_place else "") + ("u" if unstarted else "")
+    flags += ("" if transition.keep else "f") + ("y" if yields else "")
     raised = "".join(_TOTALS[name] for name in totals(transition))
     return f"{value.LETTERS[transition.status]}{flags}:{raised}"
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from windlass.drivers.base import PastAttempt
-from windlass.job import FINISHED, Outcome, Record, Status
+from windlass.job import ALWAYS, FINISHED, NAMED, Outcome, Record, Status
+from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from windlass.job import NewJob
-    from windlass.lifecycle import Transition
+    from windlass.lifecycle import Transition, Update
 
 Names = tuple[int, str, str]
 """Priority, queue and task of a stream."""
@@ -74,41 +75,80 @@ class Known(msgspec.Struct, frozen=True, gc=False):
 
 # ---------------------------------------------------------------------------------------- the body
 
-_MOST, _TIMEOUT, _BATCH, _TICK, _ORIGIN, _META, _TAGS, _KEY = (1 << n for n in range(8))
+_MOST, _TIMEOUT, _BATCH, _TICK, _ORIGIN, _META, _TAGS, _MORE = (1 << n for n in range(8))
 _NO_FIELDS = b"\0"
 
 
 def body(job: NewJob) -> bytes:
-    """Pack what never changes."""
+    """Pack what never changes, but for a job that takes over what a newer one brings."""
     if job.max_attempts is None and job.timeout is None and is_plain(job):
         return _NO_FIELDS + job.payload
-    flags, fields = 0, b""
-    if job.max_attempts is not None:
-        flags, fields = flags | _MOST, fields + _LENGTH.pack(job.max_attempts)
-    for flag, number in ((_TIMEOUT, job.timeout), (_BATCH, job.batch_id), (_TICK, job.tick)):
-        if number is not None:
-            flags, fields = flags | flag, fields + _DOUBLE.pack(number)
     tags = _encode(job.tags) if job.tags else None
     origin = None if job.origin is None else job.origin.encode()
-    key = None if job.idempotency_key is None else job.idempotency_key.encode()
-    for flag, text in ((_ORIGIN, origin), (_META, job.meta), (_TAGS, tags), (_KEY, key)):
+    numbers = (job.max_attempts, job.timeout, job.batch_id, job.tick)
+    flow = job.flow()
+    return _body(numbers, (origin, job.meta, tags), None if flow is None else _encode(flow), job.terms) + job.payload
+
+
+def updated(before: Record, update: Update) -> bytes:
+    """Pack the body of a job that takes over what a newer one brings."""
+    tags = None if before.tags is None else before.tags.encode()
+    origin = None if before.origin is None else before.origin.encode()
+    numbers = (update.max_attempts, update.timeout, before.batch_id, before.tick)
+    return _body(numbers, (origin, update.meta, tags), before.flow, update.terms) + update.payload
+
+
+def _body(
+    numbers: tuple[int | None, float | None, float | None, float | None],
+    texts: tuple[bytes | None, ...],
+    flow: bytes | None,
+    terms: bytes | None,
+) -> bytes:
+    flags, fields = 0, b""
+    if flow is not None or terms is not None:  # first, so that scripts find the flow without a search
+        flags, fields = _MORE, _text(flow or b"") + _text(terms or b"")
+    most, *doubles = numbers
+    if most is not None:
+        flags, fields = flags | _MOST, fields + _LENGTH.pack(most)
+    for flag, number in zip((_TIMEOUT, _BATCH, _TICK), doubles, strict=True):
+        if number is not None:
+            flags, fields = flags | flag, fields + _DOUBLE.pack(number)
+    for flag, text in zip((_ORIGIN, _META, _TAGS), texts, strict=True):
         if text is not None:
-            flags, fields = flags | flag, fields + _LENGTH.pack(len(text)) + text
-    return bytes((flags,)) + fields + job.payload
+            flags, fields = flags | flag, fields + _text(text)
+    return bytes((flags,)) + fields
+
+
+def _text(text: bytes) -> bytes:
+    return _LENGTH.pack(len(text)) + text
 
 
 def is_plain(job: NewJob) -> bool:
+    """Whether nothing holds the job back, beside what :func:`stands_alone` says."""
+    # Spelt out here once more, for a call costs as much as all of it.
+    return not (job.idempotency_key or job.holds or job.gates or job.terms or job.tags or job.origin or job.meta) and (
+        job.batch_id is None and job.tick is None and job.run_at is None
+    )
+
+
+def stands_alone(job: NewJob) -> bool:
     """Whether the job is in no index but that of its stream, and due at once or after a delay."""
-    return not (job.tags or job.origin or job.meta or job.idempotency_key) and (
+    return not (job.tags or job.origin or job.meta) and (
         job.batch_id is None and job.tick is None and job.run_at is None
     )
 
 
 def _fields(value: bytes, at: int) -> tuple[Any, ...]:
-    """Read the body's fields from *at*: most, timeout, batch, tick, origin, meta, tags, key, and where the payload begins."""
+    """Read the body's fields from *at*: those of ``_NOTHING``, and where the payload begins."""
     flags = value[at]
     at += 1
-    found: list[Any] = [None] * 8
+    found: list[Any] = [None] * 10
+    if flags & _MORE:
+        for place in (8, 9):
+            (length,) = _LENGTH.unpack_from(value, at)
+            found[place] = value[at + 4 : at + 4 + length] or None
+            at += 4 + length
+        found[7] = _key(found[8])
     if flags & _MOST:
         (found[0],) = _LENGTH.unpack_from(value, at)
         at += 4
@@ -116,7 +156,7 @@ def _fields(value: bytes, at: int) -> tuple[Any, ...]:
         if flags & flag:
             (found[place],) = _DOUBLE.unpack_from(value, at)
             at += 8
-    for place, flag in ((4, _ORIGIN), (5, _META), (6, _TAGS), (7, _KEY)):
+    for place, flag in ((4, _ORIGIN), (5, _META), (6, _TAGS)):
         if flags & flag:
             (length,) = _LENGTH.unpack_from(value, at)
             found[place] = value[at + 4 : at + 4 + length]
@@ -124,21 +164,29 @@ def _fields(value: bytes, at: int) -> tuple[Any, ...]:
     return (*found, at)
 
 
-_NOTHING = (None,) * 8
+def _key(flow: bytes | None) -> str | None:
+    """Return the idempotency key: the hold that says so, the last one."""
+    holds = flow_of(flow).holds if flow is not None else ()
+    last = holds[-1] if holds else None
+    return last.key[len(NAMED) :] if last is not None and last.mask == ALWAYS and last.key.startswith(NAMED) else None
+
+
+_NOTHING = (None,) * 10
+"""most, timeout, batch, tick, origin, meta, tags, key, flow, terms"""
 
 
 # ---------------------------------------------------------------------------------------- reading
 
 
-def record(job_id: int, value: bytes, streams: Mapping[int, Names]) -> Record:
-    """Read a value.
+def record(job_id: int, value: bytes, streams: Mapping[int, Names], progress: bytes | None = None) -> Record:
+    """Read a value; what the job has reported stands elsewhere.
 
     Raises:
         KeyError: its stream is not in *streams*.
     """
     first = value[0]
     if first in (_NEW, _SET):
-        return _waiting(job_id, value, streams)
+        return _waiting(job_id, value, streams, progress)
     (
         _, stream, created, most, attempt, failures, crashes, run_at, started, finished, _, flags, _, length, _, lease,
     ) = _HEAD.unpack_from(value)  # fmt: skip
@@ -147,9 +195,9 @@ def record(job_id: int, value: bytes, streams: Mapping[int, Names]) -> Record:
     start = HEAD + 1 + value[HEAD]
     worker = value[HEAD + 1 : start].decode() or None
     if value[start]:
-        own_most, timeout, batch, tick, origin, meta, tags, key, at = _fields(value, start)
+        own_most, timeout, batch, tick, origin, meta, tags, key, flow, terms, at = _fields(value, start)
     else:
-        own_most, timeout, batch, tick, origin, meta, tags, key = _NOTHING
+        own_most, timeout, batch, tick, origin, meta, tags, key, flow, terms = _NOTHING
         at = start + 1
     end = start + length
     error = result = None
@@ -179,21 +227,24 @@ def record(job_id: int, value: bytes, streams: Mapping[int, Names]) -> Record:
         meta,
         None if batch is None else int(batch),
         tick,
-        None if key is None else key.decode(),
+        key,
         worker,
         int(lease) if running else 0,
         bool(flags & CANCEL) and running,
+        flow,
+        terms,
+        progress,
     )
 
 
-def _waiting(job_id: int, value: bytes, streams: Mapping[int, Names]) -> Record:
+def _waiting(job_id: int, value: bytes, streams: Mapping[int, Names], progress: bytes | None) -> Record:
     _, stream, created = _SHORT.unpack_from(value)
     if value[0] == _NEW:
         status, run_at, start = Status.PENDING, created, _SHORT_SIZE
     else:
         status, start = Status.SCHEDULED, _SET_SIZE
         (run_at,) = _DOUBLE.unpack_from(value, _SHORT_SIZE)
-    most, timeout, batch, tick, origin, meta, tags, key, at = _fields(value, start)
+    most, timeout, batch, tick, origin, meta, tags, key, flow, terms, at = _fields(value, start)
     priority, queue, task = streams[stream]
     return Record(
         id=job_id,
@@ -214,7 +265,10 @@ def _waiting(job_id: int, value: bytes, streams: Mapping[int, Names]) -> Record:
         meta=meta,
         batch_id=None if batch is None else int(batch),
         tick=tick,
-        idempotency_key=None if key is None else key.decode(),
+        idempotency_key=key,
+        flow=flow,
+        terms=terms,
+        progress=progress,
     )
 
 
@@ -286,6 +340,8 @@ def head(before: Record, transition: Transition, *, finished: float, now: float)
 
 
 def _most(before: Record, transition: Transition) -> int:
+    if transition.update is not None:
+        return transition.update.max_attempts or 0
     most = before.max_attempts
     if not transition.extra_attempts:
         return most or 0

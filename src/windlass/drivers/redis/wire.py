@@ -102,6 +102,10 @@ class Wire:
         except NoScriptError:  # loading it first would leave a moment in which it may be flushed again
             return self.ask("EVAL", script.text, len(keys), *keys, *words)
 
+    def say(self, *words: Word) -> None:
+        """Send one command, whose answer is among what arrives."""
+        self.send(_pack(words))
+
     def send(self, packed: bytes) -> None:
         """Send what is packed already."""
         self.broken = True  # until the answer is there: an interrupt in between leaves the conversation in the middle
@@ -131,6 +135,17 @@ class Wire:
         if isinstance(error, TimeoutError | BlockingIOError):
             return ConnectionLostError(f"Redis has not answered for {self.patience:g} s; the connection was given up")
         return ConnectionLostError(f"the connection to Redis was lost: {error}")
+
+    def waits(self, seconds: float) -> bool:
+        """Wait for something to come that was not asked for; tell whether it has."""
+        return bool(self._poll.poll(seconds * 1000))
+
+    def arrived(self) -> list[Any]:
+        """Return all answers that are there; at least one has begun to come."""
+        found = [self.receive()]
+        while (answer := self._reader.gets()) is not False:
+            found.append(answer)
+        return found
 
     def alive(self) -> bool:
         """Tell whether an idle connection is still good: a server never speaks unasked, but says goodbye."""

@@ -8,7 +8,7 @@ from windlass.drivers.base import Changed, Decide
 from windlass.drivers.sqlite.insert import text
 from windlass.errors import JobError, UniqueConflictError
 from windlass.job import Record, Status
-from windlass.lifecycle import Move, Transition, superseded
+from windlass.lifecycle import Transition, gives_way, superseded
 from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _let(tx: Tx, record: Record, transition: Transition) -> Transition:
     rival = tx.rival(record, transition)
     if rival is None:
         return transition
-    if transition.move is Move.LOSE:
+    if gives_way(transition):
         return superseded(transition, rival)
     existing = tx.get(rival)
     assert existing is not None, "keys go with their jobs"

@@ -7,7 +7,9 @@ are about to be deleted in use.
 
 from __future__ import annotations
 
+from collections import Counter
 from heapq import heapify, heappop, heapreplace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -32,12 +34,14 @@ ASIDE = 1000
 """Jobs put aside in one turn at most, so that a turn stays short."""
 _FLOW = 21
 """Where a row of the head statement has the job's flow."""
+_STREAM = itemgetter(4, 3)
+"""Takes queue and task from such a row."""
 
 
 class Claim:
     """One turn's claim."""
 
-    __slots__ = ("_aside", "_chosen", "_claims", "_gone", "_starting", "_turn", "_tx", "_wide")
+    __slots__ = ("_aside", "_chosen", "_claims", "_gone", "_slots", "_starting", "_turn", "_tx", "_wide")
 
     def __init__(self, tx: Tx, turn: Turn, *, wide: bool) -> None:
         self._tx = tx
@@ -45,8 +49,10 @@ class Claim:
         self._wide = wide
         """Whether there are gates of whole queues or tasks at all."""
         self._claims: list[Record] = []
-        self._chosen: list[tuple[tuple[Any, ...], str | None]] = []
-        """Rows to be leased, and the slots that their jobs have now."""
+        self._chosen: list[tuple[Any, ...]] = []
+        """Rows to be leased."""
+        self._slots: dict[int, str] = {}
+        """The limits that those have passed, as JSON."""
         self._gone: list[tuple[Any, ...]] = []
         self._starting: list[tuple[Flow, int, float]] = []
         self._aside = 0
@@ -77,7 +83,7 @@ class Claim:
             rows = self._tx.connection.execute(self._tx.sql.head, (*stream, limit, seen)).fetchall()
             for row in rows:
                 if row[_FLOW] is None:
-                    self._chosen.append((row, None))
+                    self._chosen.append(row)
                 else:
                     self._offer(row, stream)
                 if len(self._chosen) >= most or self.unfinished:
@@ -103,7 +109,7 @@ class Claim:
                 heappop(heads)
                 continue
             if row[_FLOW] is None and not self._wide:
-                self._chosen.append((row, None))
+                self._chosen.append(row)
             else:
                 self._offer(row, stream)
             if len(self._chosen) >= most or self.unfinished:
@@ -125,17 +131,18 @@ class Claim:
     def _offer(self, row: tuple[Any, ...], stream: Stream) -> None:
         """Choose a candidate that passes its gates, or put it aside."""
         flow = None if row[_FLOW] is None else flow_of(row[_FLOW])
-        gates, now = self._tx.gates, self._tx.now
-        own = gates.own(flow.gates) if flow is not None else []
-        shut = next((barrier for barrier in own if not barrier.room(now)), None)
+        own = self._tx.gates.own(flow.gates) if flow is not None and flow.gates else []
+        shut = next((barrier for barrier in own if not barrier.room(self._tx.now)), None)
         if shut is not None:
             self._put_aside(row, shut)
             return
-        barriers = [*gates.wide(*stream), *own] if self._wide else own
-        slots = gates.enter(row[2], barriers) if barriers else []
+        barriers = [*self._tx.gates.wide(*stream), *own] if self._wide else own
+        slots = self._tx.gates.enter(row[2], barriers) if barriers else []
         if flow is not None and flow.holds:
             self._starting.append((flow, row[2], row[13]))
-        self._chosen.append((row, msgspec.json.encode(slots).decode() if slots else None))
+        if slots:
+            self._slots[row[2]] = msgspec.json.encode(slots).decode()
+        self._chosen.append(row)
 
     def _put_aside(self, row: tuple[Any, ...], barrier: Barrier) -> None:
         rank, seq, job_id, task, queue, _, _, attempt, failures, crashes, _, _, run_at, *_ = row
@@ -164,20 +171,19 @@ class Claim:
         """Give leases to those chosen; return the rows of ``running``."""
         turn, now, claims, gone = self._turn, self._tx.now, self._claims, self._gone
         deadline = None if turn.deadline is None else now + turn.deadline
-        worker, lease = turn.worker, self._tx.draw_leases(len(self._chosen))
+        worker, passed, lease = turn.worker, self._slots, self._tx.draw_leases(len(self._chosen))
         leases = []
-        numbers: dict[Stream, int] = {}
-        for place, (row, slots) in enumerate(self._chosen, len(claims)):
+        for place, row in enumerate(self._chosen, len(claims)):
             rank, seq, job_id, task, queue, priority, payload, attempt, failures, crashes, *rest = row
             most, timeout, run_at, created_at, error, tags, origin, meta, batch_id, tick, key, flow, terms = rest
             started = place < turn.start and crashes < turn.cautious
             started_at = now if started else None
             attempt += started
             lease += 1
+            slots = passed.get(job_id) if passed else None
             held = (lease, worker, seq, run_at, started_at, attempt, failures, crashes, deadline, slots)
             leases.append((job_id, queue, task, *held))
             gone.append((queue, task, rank, seq))
-            numbers[queue, task] = numbers.get((queue, task), 0) + 1
             claims.append(
                 Record(
                     job_id, task, queue, Status.RUNNING, priority, payload, attempt, failures, crashes, most, timeout,
@@ -185,7 +191,7 @@ class Claim:
                     lease, False, flow, terms,
                 )
             )  # fmt: skip
-        for stream, number in numbers.items():
+        for stream, number in Counter(map(_STREAM, self._chosen)).items():
             self._tx.count_moves(stream, Status.PENDING, Status.RUNNING, number)
         return leases
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from windlass import shield
 from windlass.drivers.base import Capabilities
 from windlass.drivers.sql import unwrap
-from windlass.drivers.sqlite import schema
+from windlass.drivers.sqlite import notes, schema
 from windlass.drivers.sqlite.bell import ring_all
 from windlass.drivers.sqlite.connect import Plain, check_place, connect, translate, translated
 from windlass.drivers.sqlite.pen import Pen, take_lock
@@ -34,7 +34,7 @@ from windlass.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from windlass.drivers.base import AsyncExecute, Execute
+    from windlass.drivers.base import AsyncExecute, Execute, Note
     from windlass.job import NewJob, Record
     from windlass.lifecycle import Settlement
 
@@ -389,6 +389,11 @@ class SqliteTransaction:
             records = self._tx.insert(jobs)
             self._tx.flush()
         return records
+
+    def note(self, what: Sequence[Note]) -> None:
+        """Keep progress and log lines in this transaction."""
+        with translated():
+            notes.write(self._tx, what)
 
     def settle(self, settlement: Settlement) -> None:
         """Write the end of the lease in this transaction."""

@@ -37,9 +37,9 @@ PIECE = 8192 if sys.platform == "linux" else 1024
 """Bytes of a message in one datagram; macOS takes 2048 in all."""
 MOST = 10_000
 """Messages that wait in one ear at most; then the oldest go."""
-PATIENCE = 0.02
+PATIENCE = 0.2
 """Seconds that a publisher waits for an ear whose socket is full, before it goes on without it."""
-DEAF = 1.0
+DEAF = 5.0
 """Seconds for which such an ear is passed over."""
 
 _HEAD = struct.Struct(">QII")
@@ -52,6 +52,7 @@ class Ear:
         self._register = register
         self._forget = forget
         self._closed = False
+        self._pid = os.getpid()
         self._inbox: deque[bytes] = deque(maxlen=MOST)
         self._some = threading.Condition()
         self._pieces: dict[int, list[bytes]] = {}
@@ -77,6 +78,8 @@ class Ear:
 
     def close(self) -> None:
         """Stop listening."""
+        if self._pid != os.getpid():  # a forked child's copy: the ear is its parent's
+            return
         with self._some:
             if self._closed:
                 return

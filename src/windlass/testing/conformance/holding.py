@@ -207,6 +207,17 @@ class Holding:
         assert superseded(driver, first, second)
         assert_counted(driver)
 
+    def test_a_lost_job_that_had_not_started_gives_way_too(self, driver: Driver) -> None:
+        """It is given back, not lost; there is nobody to be told all the same."""
+        put(driver, **holding(mask=WAITS))
+        [first] = take(driver, start=0)
+        second = put(driver, **holding(mask=WAITS))
+        [changed] = driver.change([first.id], lambda record, _: lifecycle.lose(record, CRASH, max_crashes=3))
+        assert changed.error is None
+        assert superseded(driver, first, second)
+        assert driver.history(first.id) == []
+        assert_counted(driver)
+
     def test_a_window_outlasts_the_job(self, driver: Driver) -> None:
         """A throttle: from the job's creation, whatever becomes of it."""
         first = put(driver, **holding(window=60.0))

@@ -289,10 +289,11 @@ CREATE FUNCTION {p}_wide_keys_v1(a_queue text, a_task text) RETURNS SETOF text L
 $$;
 
 -- The jobs put aside that may start now, best first, a_limit at most: of those streams, before gates that may have room by now.
--- These gates are locked, and their looks are taken; whoever goes on says when to look next.
+-- These gates are locked, and their looks are taken; whoever goes on says when to look next. due: to come back at once, as somebody
+-- else has such a gate.
 CREATE FUNCTION {p}_back_v1(
     a_limit integer, a_streams integer[], a_ranks integer[], a_now double precision,
-    OUT places tid[], OUT ranks integer[], OUT seqs bigint[], OUT keys text[])
+    OUT places tid[], OUT ranks integer[], OUT seqs bigint[], OUT keys text[], OUT due double precision)
 LANGUAGE plpgsql VOLATILE
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -310,8 +311,9 @@ BEGIN
         SELECT g.key FROM {p}_gate g WHERE g.key IN (SELECT key FROM ours) ORDER BY g.key FOR UPDATE SKIP LOCKED
     )
     -- The rows of a gate that has been forgotten are nobody's to lock: whoever takes the look makes the gate anew.
-    SELECT array_agg(o.key) INTO keys FROM ours o
-    WHERE o.key IN (SELECT key FROM locked) OR NOT EXISTS (SELECT FROM {p}_gate g WHERE g.key = o.key);
+    SELECT array_agg(o.key) FILTER (WHERE o.mine), CASE WHEN bool_or(NOT o.mine) THEN a_now + 0.003 END INTO keys, due FROM (
+        SELECT u.key, u.key IN (SELECT key FROM locked) OR NOT EXISTS (SELECT FROM {p}_gate g WHERE g.key = u.key) AS mine
+        FROM ours u) AS o;
     -- What nobody has wanted for a second goes to the end, out of the way.
     UPDATE {p}_look SET at = a_now + 1 WHERE ctid = ANY (ARRAY(
         SELECT l.ctid FROM {p}_look l WHERE l.at <= a_now - 1 AND NOT l.key = ANY (coalesce(keys, '{}'))
@@ -364,6 +366,8 @@ DECLARE
     v_moved_keys text[] := '{}';
     v_looks text[] := coalesce(a_keys, '{}');
     v_shut text;
+    v_alike text;
+    v_alike_key text;
     v_wide boolean;
     v_n integer;
     v_gate {p}_gate;
@@ -451,6 +455,8 @@ BEGIN
         ELSIF c.place IS NOT NULL THEN
             v_aside := v_aside || c.place;
             v_aside_keys := v_aside_keys || v_shut;
+            v_alike := c.gates::text;
+            v_alike_key := v_shut;
         ELSIF c.key <> v_shut THEN
             v_moved := v_moved || c.back;
             v_moved_keys := v_moved_keys || v_shut;
@@ -469,6 +475,14 @@ BEGIN
         SELECT array_agg(g.stream), array_agg(g.mark) INTO streams, marks
         FROM (SELECT stream, max(seq) AS mark FROM gone GROUP BY stream) AS g;
         aside := cardinality(v_aside);
+        -- They seldom come alone: those behind them with the same one gate need not be tried one by one.
+        IF places = '{}' AND v_alike IS NOT NULL THEN
+            FOR v_n IN 1..cardinality(streams) LOOP
+                SELECT b.number, b.mark INTO c FROM {p}_behind_v1(streams[v_n], marks[v_n], v_alike, v_alike_key) AS b;
+                aside := aside + c.number;
+                marks[v_n] := greatest(marks[v_n], c.mark);
+            END LOOP;
+        END IF;
     END IF;
     IF v_moved <> '{}' THEN
         UPDATE {p}_blocked b SET key = m.key FROM unnest(v_moved, v_moved_keys) AS m (place, key) WHERE b.ctid = m.place;
@@ -490,6 +504,32 @@ BEGIN
     IF v_looks <> '{}' THEN
         due := {p}_look_v1(v_looks, v_keys, a_now);
     END IF;
+END $$;
+
+-- Puts those aside that stand behind a place and bring exactly these gates, one of which is shut: of the next few hundred of the stream.
+-- mark: up to where the stream has nothing else.
+CREATE FUNCTION {p}_behind_v1(
+    a_stream integer, a_seq bigint, a_gates text, a_key text, OUT number integer, OUT mark bigint)
+LANGUAGE plpgsql VOLATILE
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    WITH behind AS MATERIALIZED (
+        SELECT r.ctid AS place, r.seq, r.flags & 2 <> 0 AND coalesce((
+                   SELECT (j.flow::json -> 1)::text = a_gates FROM {p}_job j WHERE j.id = r.id), false) AS alike
+        FROM {p}_ready r WHERE r.stream = a_stream AND r.seq > a_seq ORDER BY r.seq LIMIT 300
+    ), locked AS MATERIALIZED (
+        SELECT r.ctid AS place FROM {p}_ready r
+        WHERE r.ctid = ANY (ARRAY(SELECT b.place FROM behind b WHERE b.alike)) FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM {p}_ready r WHERE r.ctid = ANY (ARRAY(SELECT l.place FROM locked l))
+        RETURNING r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes, r.flags
+    ), put AS (
+        INSERT INTO {p}_blocked (seq, id, run_at, stream, attempt, failures, crashes, flags, key)
+        SELECT seq, id, run_at, stream, attempt, failures, crashes, flags, a_key FROM gone
+    )
+    SELECT count(*), max(g.seq) FILTER (WHERE g.seq < coalesce((SELECT min(b.seq) FROM behind b WHERE NOT b.alike), g.seq + 1))
+    INTO number, mark FROM gone g;
 END $$;
 
 -- Says when to look again at gates before which jobs wait: at once where there is room, at its next token where a rate is shut, soon

@@ -115,9 +115,9 @@ RETURNS TABLE (what integer, n bigint, id bigint, key text, before text, after t
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    v_refused bigint[];
+    v_made bigint[];
     v_slots text[];
-    v_flagged bigint[];
+    v_members bigint[];
     v_holders bigint[];
 BEGIN
     WITH given AS MATERIALIZED (
@@ -140,28 +140,27 @@ BEGIN
         SELECT stream, floor(a_now), -count(*), nullif(count(*) FILTER (WHERE goes IS NOT TRUE), 0), count(*)
         FROM gone GROUP BY stream
     )
-    SELECT array_agg(g.n) FILTER (WHERE e.n IS NULL), array_agg(e.id) FILTER (WHERE e.flags & 4 <> 0),
-           array_agg(e.id) FILTER (WHERE e.flags & 1 <> 0),
+    SELECT array_agg(e.n), array_agg(e.id) FILTER (WHERE e.flags & 4 <> 0), array_agg(e.id) FILTER (WHERE e.flags & 1 <> 0),
            array_agg(e.slots::text) FILTER (WHERE e.slots IS NOT NULL)
-    INTO v_refused, v_flagged, v_holders, v_slots
-    FROM given g LEFT JOIN gone e ON e.n = g.n;
-    IF v_refused IS NOT NULL THEN
-        RETURN QUERY SELECT 0, r, NULL::bigint, NULL, NULL, NULL FROM unnest(v_refused) AS r;
+    INTO v_made, v_members, v_holders, v_slots FROM gone e;
+    IF coalesce(cardinality(v_made), 0) < cardinality(a_ids) THEN
+        RETURN QUERY SELECT 0, p::bigint, NULL::bigint, NULL, NULL, NULL FROM generate_subscripts(a_ids, 1) AS p
+                     WHERE NOT p = ANY (coalesce(v_made, '{}'));
     END IF;
     IF v_slots IS NOT NULL THEN
         RETURN QUERY SELECT 2, NULL::bigint, NULL::bigint, k, NULL, NULL
                      FROM unnest(v_slots) AS t, jsonb_array_elements_text(t::jsonb) AS k;
     END IF;
-    IF v_flagged IS NOT NULL THEN
+    IF v_members IS NOT NULL THEN
         RETURN QUERY SELECT 3, count(*), j.batch_id, NULL, 'running', 'completed'
-                     FROM {p}_job j WHERE j.id = ANY (v_flagged) GROUP BY j.batch_id;
+                     FROM {p}_job j WHERE j.id = ANY (v_members) GROUP BY j.batch_id;
     END IF;
     IF v_holders IS NOT NULL THEN
         PERFORM {p}_release_v1(v_holders, 'completed', a_now);
     END IF;
     IF a_forget IS NOT NULL THEN
         PERFORM {p}_forget_v1(ARRAY(
-            SELECT f FROM unnest(a_forget) AS f EXCEPT SELECT a_ids[r] FROM unnest(v_refused) AS r), a_now);
+            SELECT f FROM unnest(a_forget) AS f WHERE f IN (SELECT a_ids[m] FROM unnest(v_made) AS m)), a_now);
     END IF;
 END $$;
 
@@ -769,7 +768,8 @@ BEGIN
                     v_passed := NULL;
                     v_more := false;
                     IF v_look <= v_now AND v_pass = 1 THEN
-                        SELECT b.places, b.ranks, b.seqs, b.keys INTO v_backs, v_rivals, v_seqs, v_keys
+                        SELECT b.places, b.ranks, b.seqs, b.keys, least(v_soon, b.due)
+                        INTO v_backs, v_rivals, v_seqs, v_keys, v_soon
                         FROM {p}_back_v1(v_limit - v_got, v_streams, v_ranks, v_now) AS b;
                     END IF;
                     SELECT l.places, l.gated INTO v_places, v_gated FROM {p}_lock_v1(

@@ -46,7 +46,7 @@ CREATE TABLE {p}_job (
     terms text                              -- JSON that only workers read
 );
 CREATE INDEX {n}_job_origin ON {p}_job (origin, id) WHERE origin IS NOT NULL;
-CREATE INDEX {n}_job_batch ON {p}_job (batch_id, id) WHERE batch_id IS NOT NULL;
+CREATE INDEX {n}_job_of_batch ON {p}_job (batch_id, id) WHERE batch_id IS NOT NULL;
 
 CREATE TABLE {p}_tag (
     job_id bigint NOT NULL,

@@ -1,21 +1,50 @@
--- The body of a job, as value.py packs it: what names the indexes that the job is in beside those of its stream.
--- Returns the keys of the sorted sets of its batch, origin and tags, and its idempotency key.
+-- The body of a job, as value.py packs it. Where it begins in a value, and what of it names indexes, keys and gates.
+-- Flags, in its first byte: 1 most, 2 timeout, 4 batch, 8 tick, 16 origin, 32 meta, 64 tags, 128 flow and terms.
+local MORE = 128
+
+-- Returns the place behind flow and terms, which come first.
+local function behind_more(text, at)
+  for _ = 1, byte(text, at) >= MORE and 2 or 0 do at = at + 4 + unpack_at('<I4', text, at + 1) end
+  return at + 1
+end
+
+-- Returns what must hold a job back ({holds, gates}, decoded), whose body begins at *at*; nil for most jobs.
+local function flow_in(text, at)
+  if byte(text, at) < MORE then
+    return nil
+  end
+  local length = unpack_at('<I4', text, at + 1)
+  return length > 0 and cjson.decode(sub(text, at + 5, at + 4 + length)) or nil
+end
+
+-- Returns the id of the batch, as text.
+local function batch_in(text, at)
+  local flags = byte(text, at)
+  if flags % 8 < 4 then
+    return nil
+  end
+  at = behind_more(text, at) + (flags % 2 >= 1 and 4 or 0) + (flags % 4 >= 2 and 8 or 0)
+  return string.format('%.0f', (unpack_at('<d', text, at)))
+end
+
+-- Returns the keys of the sorted sets of its batch, origin and tags.
 local function named_by(body)
-  local flags, at = byte(body, 1), 2
+  local flags = byte(body, 1)
   local keys, texts = {}, {}
-  if flags < 4 then
+  if flags % MORE < 4 then
     return keys
   end
+  local at = behind_more(body, 1)
   if flags % 2 >= 1 then at = at + 4 end
   if flags % 4 >= 2 then at = at + 8 end
   if flags % 8 >= 4 then
-    keys[1] = P .. 'batch:' .. string.format('%.0f', (unpack_at('<d', body, at)))
+    keys[1] = P .. 'member:' .. string.format('%.0f', (unpack_at('<d', body, at)))
     at = at + 8
   end
   if flags % 16 >= 8 then at = at + 8 end
-  for n = 1, 4 do
-    local bit = 8 * 2 ^ n
-    if flags % (2 * bit) >= bit then
+  for n = 1, 3 do
+    local bit_ = 8 * 2 ^ n
+    if flags % (2 * bit_) >= bit_ then
       local length = unpack_at('<I4', body, at)
       texts[n] = sub(body, at + 4, at + 3 + length)
       at = at + 4 + length
@@ -25,5 +54,5 @@ local function named_by(body)
   if texts[3] then
     for _, tag in ipairs(cjson.decode(texts[3])) do keys[#keys + 1] = P .. 'tag:' .. tag end
   end
-  return keys, texts[4]
+  return keys
 end

@@ -1,12 +1,13 @@
 -- Promoting and claiming.
 local PROMOTE = 200
 
+local function first_due()
+  return tonumber(call('ZRANGE', P .. 'timer', 0, 0, 'WITHSCORES')[2])
+end
+
 -- Makes due jobs available, in the order of their times and ids.
 local function promote()
   local due = call('ZRANGEBYSCORE', P .. 'timer', '-inf', string.format('%.17g', now), 'LIMIT', 0, PROMOTE)
-  if #due == 0 then
-    return
-  end
   local ids = {}
   for n = 1, #due do ids[n] = string.gsub(due[n], '^0+', '') end
   local last = call('INCRBY', P .. 'seq', #ids)
@@ -17,17 +18,22 @@ local function promote()
     local first = v and byte(v, 1)
     if first == M or first == S or first == T then
       local s, letter = stream_of(v), first == T and 't' or 's'
-      local seq = last - #ids + n
-      leave(P .. 'wait:' .. s .. ':' .. letter, id)
-      if first == M then
-        set(id, 'p' .. sub(v, 2, 13) .. rep('\0', 16) .. sub(v, 14, 21) .. rep('\0', 26)
-          .. pack('<I4dd', #v - 21, seq, 0) .. '\0' .. sub(v, 22))
+      local seq, flow = last - #ids + n, flow_in(v, body_of(v))
+      if flow and keys().rival_of(id, flow, letter, 'p') then
+        move(id, v, 'py', first == M and rep('\0', 50) or sub(v, 14, 63), '', '', false, '')
       else
-        set(id, 'p' .. sub(v, 2, 67) .. pack('<d', seq) .. sub(v, 76))
+        leave(P .. 'wait:' .. s .. ':' .. letter, id)
+        if flow then keys().pass_keys(id, unpack_at('<d', v, 6), flow, letter, 'p') end
+        if first == M then
+          set(id, 'p' .. sub(v, 2, 13) .. rep('\0', 16) .. sub(v, 14, 21) .. rep('\0', 26)
+            .. pack('<I4dd', #v - 21, seq, 0) .. '\0' .. sub(v, 22))
+        else
+          set(id, 'p' .. sub(v, 2, 67) .. pack('<d', seq) .. sub(v, 76))
+        end
+        line_up(id, s, seq)
+        add(s, letter, -1)
+        add(s, 'p', 1)
       end
-      line_up(id, s, seq)
-      add(s, letter, -1)
-      add(s, 'p', 1)
     end
   end
 end
@@ -56,10 +62,10 @@ local function open_streams(takes)
     local s = there[n]
     local may = taken(s)
     if may and #paused > 0 then
-      local name = cjson.decode(call('HGET', P .. 'streams', s))
-      may = not (stopped['queue:' .. name[2]] or stopped['task:' .. name[3]])
+      local _, queue, task = unpack(named(s))
+      may = not (stopped['queue:' .. queue] or stopped['task:' .. task])
     end
-    if may then found[#found + 1] = {there[n + 1], s} end
+    if may and not (meta[5] and gates().is_shut(s)) then found[#found + 1] = {there[n + 1], s} end
   end
   return found
 end
@@ -72,16 +78,20 @@ local function merged(lines, need)
   repeat
     local bound, heads = math.huge, {}
     for _, line in ipairs(lines) do
-      local some = call('ZRANGE', line.key, line.taken, line.taken + chunk - 1, 'WITHSCORES')
+      local some = line.shut and NONE or call('ZRANGE', line.key, line.taken, line.taken + chunk - 1, 'WITHSCORES')
       for i = 1, #some, 2 do heads[#heads + 1] = {tonumber(some[i + 1]), some[i], line} end
       if #some == 2 * chunk then bound = min(bound, tonumber(some[#some])) end
     end
     table.sort(heads, function(a, b) return a[1] < b[1] end)
     for _, head in ipairs(heads) do
+      local line = head[3]
       if #got == need or head[1] > bound then break end
-      got[#got + 1] = head[2]
-      head[3].taken = head[3].taken + 1
-      if head[3].back then leave(head[3].back, head[2]) end
+      line.shut = line.shut or line.wide[1] and not gates().may_start(line.wide)
+      if not line.shut then
+        got[#got + 1] = head[2]
+        line.taken = line.taken + 1
+        if line.back then leave(line.back, head[2]) end
+      end
     end
   until #got == need or #heads == 0
   for _, line in ipairs(lines) do
@@ -93,12 +103,13 @@ local function merged(lines, need)
   return got
 end
 
-local function lines_of(streams)
+local function lines_of(streams_)
   local lines = {}
-  for _, s in ipairs(streams) do
-    lines[#lines + 1] = {key = P .. 'ready:' .. s, stream = s, taken = 0}
+  for _, s in ipairs(streams_) do
+    local wide = meta[5] and gates().wide_of(s) or NONE
+    lines[#lines + 1] = {key = P .. 'ready:' .. s, stream = s, taken = 0, wide = wide}
     if call('EXISTS', P .. 'again:' .. s) == 1 then
-      lines[#lines + 1] = {key = P .. 'again:' .. s, back = P .. 'back:' .. s, stream = s, taken = 0}
+      lines[#lines + 1] = {key = P .. 'again:' .. s, back = P .. 'back:' .. s, stream = s, taken = 0, wide = wide}
     end
   end
   return lines
@@ -114,43 +125,71 @@ local function firsts(line, need)
   return got
 end
 
--- Leases jobs, best first; returns id and value of each.
-local function lease(ids, worker, start, cautious, deadline)
+-- Returns the first *need* ids of open streams, and takes them out of their lines.
+local function fetch(open, need)
+  local ids, n = {}, 1
+  if meta[5] then gates().read_again() end
+  while n <= #open and #ids < need do
+    local streams_, priority = {}, open[n][1]
+    while n <= #open and open[n][1] == priority do
+      streams_[#streams_ + 1] = open[n][2]
+      n = n + 1
+    end
+    local lines = lines_of(streams_)
+    local alone = #lines == 1 and not lines[1].wide[1]
+    local got = alone and firsts(lines[1], need - #ids) or merged(lines, need - #ids)
+    for i = 1, #got do ids[#ids + 1] = got[i] end
+  end
+  return ids
+end
+
+-- Leases jobs, best first, for a demand: {worker, start, cautious, deadline, n (how many it has got), claims (id and value of
+-- each), aside (how many were put aside)}.
+local function lease(ids, demand)
   local values = values_of(ids)
-  local first = max((meta[3] and tonumber(meta[3]) or 0) + 1, micros)
+  local worker, start, cautious, deadline = demand.worker, demand.start, demand.cautious, demand.deadline
+  local first = demand.first
   local name = char(#worker) .. worker
   local now8, late = pack('<d', now), Z8
-  local held = list(holding, P .. (deadline == '' and 'held:' .. worker or 'hand'))
+  local held_ = list(holding, P .. (deadline == '' and 'held:' .. worker or 'hand'))
   if deadline ~= '' then
     late = pack('<d', now + tonumber(deadline))
   end
   local fresh = rep('\0', 4) .. pack('<I4', 1) .. rep('\0', 8)
   local idle, none = rep('\0', 16), Z8 .. Z8 .. late .. '\0\0'
   local starting = now8 .. Z8 .. late .. '\0\0'
-  local claims, taken, counted, n = {}, {}, {}, 0
+  local claims, taken, counted, n, wide = demand.claims, {}, {}, demand.n, meta[5]
   for i = 1, #ids do
     local id, v = ids[i], values[i]
     local letter = v and byte(v, 1)
-    local new
-    if letter == N then
-      local began = n < start and cautious > 0
-      new = 'r' .. sub(v, 2, 13) .. (began and fresh or idle) .. sub(v, 6, 13)
-        .. (began and starting or none) .. pack('<I4dd', #v - 13, id, first + n) .. name .. sub(v, 14)
-    elseif letter == P_ then
-      local began = n < start and unpack_at('<I4', v, 26) < cautious
-      local attempt = sub(v, 18, 21)
-      if began then attempt = pack('<I4', unpack_at('<I4', attempt) + 1) end
-      new = 'r' .. sub(v, 2, 17) .. attempt .. sub(v, 22, 37) .. (began and now8 or Z8) .. Z8 .. late
-        .. sub(v, 62, 62) .. '\0' .. sub(v, 64, 75) .. pack('<d', first + n) .. name .. sub(v, 85 + byte(v, 84))
-    end
-    if new then
+    local body = letter == N and 14 or letter == P_ and 85 + byte(v, 84)
+    local flow = body and byte(v, body) >= MORE and flow_in(v, body)
+    if flow and gates().is_held_back(id, stream_of(v), letter == N and tonumber(id) or unpack_at('<d', v, 68), flow) then
+      demand.aside = demand.aside + 1
+    elseif body then
+      local new
+      if letter == N then
+        local began = n < start and cautious > 0
+        new = 'r' .. sub(v, 2, 13) .. (began and fresh or idle) .. sub(v, 6, 13)
+          .. (began and starting or none) .. pack('<I4dd', #v - 13, id, first + n) .. name .. sub(v, 14)
+      else
+        local began = n < start and unpack_at('<I4', v, 26) < cautious
+        local attempt = sub(v, 18, 21)
+        if began then attempt = pack('<I4', unpack_at('<I4', attempt) + 1) end
+        new = 'r' .. sub(v, 2, 17) .. attempt .. sub(v, 22, 37) .. (began and now8 or Z8) .. Z8 .. late
+          .. sub(v, 62, 62) .. '\0' .. sub(v, 64, 75) .. pack('<d', first + n) .. name .. sub(v, body)
+      end
       local four = sub(v, 2, 5)
       taken[four] = (taken[four] or 0) + 1
       if letter == N or unpack_at('<d', v, 68) == tonumber(id) then
         counted[four] = (counted[four] or 0) + 1
       end
+      if flow then keys().pass_keys(id, unpack_at('<d', v, 6), flow, 'p', 'r') end
+      if wide then
+        for _, g in ipairs(gates().wide_of(stream_of(v))) do gates().enter(g, id) end
+      end
       n = n + 1
-      held[n] = id
+      held_[n] = id
       setting[2 * n - 1], setting[2 * n] = id, new
       claims[2 * n - 1], claims[2 * n] = id, new
       if deadline ~= '' then join(P .. 'deadline', now + tonumber(deadline), id) end
@@ -162,38 +201,44 @@ local function lease(ids, worker, start, cautious, deadline)
     add(s, 'r', of)
     add(s, 'E', counted[four] or 0)
   end
-  if n > 0 then
-    call('HSET', KEYS[1], 'lease', string.format('%.0f', first + n - 1))
-    if deadline == '' then call('SADD', P .. 'holders', worker) end
-  end
-  return claims
+  demand.n = n
 end
 
--- Claims the best jobs of the streams in *takes*. Rings the class if it leaves work, takes the marker away if not.
-local function claim(takes, worker, class, limit, start, cautious, deadline)
-  local open = open_streams(takes)
-  local ids, n = {}, 1
-  while n <= #open and #ids < limit do
-    local streams, priority = {}, open[n][1]
-    while n <= #open and open[n][1] == priority do
-      streams[#streams + 1] = open[n][2]
-      n = n + 1
+local ASIDE = 1000
+
+-- Meets a demand: part by part ({takes, limit}) of the streams that each takes. Rings the class if work is left, takes the marker
+-- away if not.
+local function claim(parts_, class, limit, demand)
+  demand.first = max((meta[3] and tonumber(meta[3]) or 0) + 1, micros)
+  local met = {}
+  for _, part in ipairs(parts_) do
+    local goal, aside = min(limit, demand.n + part.limit), nil
+    while demand.n < goal do
+      aside = demand.aside
+      local ids = fetch(open_streams(part.takes), goal - demand.n)
+      if #ids > 0 then lease(ids, demand) end
+      if demand.aside == aside or demand.aside >= ASIDE then break end
     end
-    local lines = lines_of(streams)
-    local got = #lines == 1 and firsts(lines[1], limit - #ids) or merged(lines, limit - #ids)
-    for i = 1, #got do ids[#ids + 1] = got[i] end
+    if demand.n == goal then met[#met + 1] = part.takes end
   end
-  local claims = {}
-  if #ids > 0 then
-    claims = lease(ids, worker, start, cautious, deadline)
-    write_places()
+  if demand.n > 0 then
+    call('HSET', KEYS[1], 'lease', string.format('%.0f', demand.first + demand.n - 1))
+    if demand.deadline == '' then
+      call('SADD', P .. 'holders', demand.worker)
+      holders[demand.worker] = nil
+    end
   end
+  write_places()
   local bell = P .. 'bell:' .. class
-  if #ids < limit then
+  if #met == 0 then
     call('DEL', bell)
-  elseif call('EXISTS', bell) == 0 and #open_streams(takes) > 0 then
-    call('RPUSH', bell, 1)
-    call('EXPIRE', bell, 3600)
+  elseif call('EXISTS', bell) == 0 then
+    for _, takes in ipairs(met) do
+      if #open_streams(takes) > 0 then
+        call('RPUSH', bell, 1)
+        call('EXPIRE', bell, 3600)
+        break
+      end
+    end
   end
-  return claims
 end

@@ -15,19 +15,18 @@ end
 local function write_counts()
   local second = floor(now)
   local pulse = P .. 'pulse:' .. floor(second / 60)
-  local beats = false
+  local fresh = false
   for stream, of in pairs(counts) do
     for what, n in pairs(of) do
       if n ~= 0 and what ~= 'p' then
         call('HINCRBY', P .. 'count', stream .. what, n)
         if what == 'P' or what == 'F' then
-          call('HINCRBY', pulse, string.format('%d', second) .. what .. stream, n)
-          beats = true
+          fresh = call('HINCRBY', pulse, string.format('%d', second) .. what .. stream, n) == n or fresh
         end
       end
     end
   end
-  if beats then
+  if fresh then
     call('EXPIRE', pulse, 7200)
   end
 end

@@ -1,12 +1,16 @@
 -- uses: clock
--- Makes a class of workers known, or forgets it.
--- Args: class; what it takes: the table's token, a semicolon, and the numbers of its streams between commas; or "*" for all; or
---   nothing, to forget it.
+-- Makes classes of workers known, or forgets one.
+-- Args: for each "class", or "part" for one that is never rung; its name; what it takes: the table's token, a semicolon, and the
+--   numbers of its streams between commas; or "*" for all; or nothing, to forget it.
 call('DEL', P .. 'nothing')
-if ARGV[2] == '' then
-  call('HDEL', P .. 'class', ARGV[1])
-  call('ZREM', P .. 'classes', ARGV[1])
-  return call('DEL', P .. 'bell:' .. ARGV[1])
+for n = 1, #ARGV, 3 do
+  local hash, name, takes = ARGV[n], ARGV[n + 1], ARGV[n + 2]
+  if takes == '' then
+    call('HDEL', P .. hash, name)
+    call('ZREM', P .. 'classes', name)
+    call('DEL', P .. 'bell:' .. name)
+  else
+    call('HSET', P .. hash, name, takes)
+    call('ZADD', P .. 'classes', now, name)
+  end
 end
-call('HSET', P .. 'class', ARGV[1], ARGV[2])
-return call('ZADD', P .. 'classes', now, ARGV[1])

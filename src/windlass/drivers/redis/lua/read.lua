@@ -1,6 +1,5 @@
 -- uses: clock value
 -- Reads jobs. Args: ids.
--- Returns: now (a double) and the table's token, then the value of each, nil where there is none.
-local found = values_of(ARGV)
-table.insert(found, 1, pack('<d', now) .. token)
-return found
+-- Returns: now (a double) and the table's token, the value of each, and what each has reported; nil where there is none.
+local told = #ARGV > 0 and call('EXISTS', P .. 'progress') == 1 and call('HMGET', P .. 'progress', unpack(ARGV)) or {}
+return {pack('<d', now) .. token, values_of(ARGV), told}

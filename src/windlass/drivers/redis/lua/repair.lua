@@ -1,4 +1,4 @@
--- uses: clock value count place ring body move
+-- uses: clock value | count place ring body keys(holds) batches(batches) gates(gates) move
 -- Looks at a slice of the jobs, and puts those back that are missing where their value says they are.
 -- Args: how many at a time. Returns: 1 when all have been looked at, how many were put back.
 call('DEL', P .. 'nothing')
@@ -11,8 +11,39 @@ local function missing(command, key, member)
   return not found or found == 0
 end
 
+-- Returns whether a job that may wait before a gate is not there.
+local function is_astray(id, s, seq, flow)
+  if not call('ZSCORE', P .. 'wait:' .. s .. ':b', id) then
+    return true
+  end
+  for _, spec in ipairs(flow[2]) do
+    if call('ZSCORE', P .. 'blocked:' .. spec[1], gates().waiter(id, s, seq)) then
+      gates().look(spec[1], now) -- perhaps nobody would
+      return false
+    end
+  end
+  gates().unblock(id, s, seq, flow)
+  if seq == tonumber(id) then add(s, 'E', -1) end
+  return true
+end
+
+-- Returns whether a job did not have a key or a slot that it should have.
+local function lacks(id, v, s, flow)
+  local lost, status = false, letter_of(v)
+  for _, hold in ipairs(flow[1]) do
+    if keys().take_free(id, hold, status) then lost = true end
+  end
+  for _, spec in ipairs(status == 'r' and flow[2] or {}) do
+    if spec[3] == 0 and missing('SISMEMBER', P .. 'used:' .. spec[1], id) then
+      gates().enter(gates().brought(spec), id)
+      lost = true
+    end
+  end
+  return lost
+end
+
 -- Returns whether a job was not where it should be.
-local function mend(id, v)
+local function mend(id, v, flow)
   local s, letter = stream_of(v), char(byte(v, 1))
   if letter == 'r' then
     local by_hand = sub(v, 54, 61) ~= Z8
@@ -32,8 +63,11 @@ local function mend(id, v)
   elseif letter == 'n' or letter == 'p' then
     local seq = letter == 'n' and tonumber(id) or unpack_at('<d', v, 68)
     local fresh = seq == tonumber(id)
-    local lost = missing('ZSCORE', P .. (fresh and 'ready:' or 'again:') .. s, id)
-      or not fresh and missing('ZSCORE', P .. 'back:' .. s, id) or missing('ZSCORE', P .. 'avail', s)
+    local absent = missing('ZSCORE', P .. (fresh and 'ready:' or 'again:') .. s, id)
+    if absent and flow and not is_astray(id, s, seq, flow) then
+      return false
+    end
+    local lost = absent or not fresh and missing('ZSCORE', P .. 'back:' .. s, id) or missing('ZSCORE', P .. 'avail', s)
     if lost then line_up(id, s, seq) end
     return lost
   elseif letter == 'm' or letter == 's' or letter == 't' then
@@ -45,19 +79,23 @@ local function mend(id, v)
     end
     return lost
   end
-  local done, age = P .. 'done:' .. s .. ':' .. letter, P .. 'age:' .. s .. ':' .. letter
-  local lost = missing('ZSCORE', done, id) or missing('ZSCORE', age, id)
-  if lost then
-    join(done, id, id)
-    join(age, unpack_at('<d', v, 46), id)
-  end
+  local of, number, finished = s .. ':' .. letter, bucket_of(id), unpack_at('<d', v, 46)
+  local first = call('ZSCORE', P .. 'age:' .. of, number)
+  local lost = missing('SISMEMBER', bucket(of, number), id) or missing('ZSCORE', P .. 'done:' .. of, number)
+    or not first or tonumber(first) > finished
+  if lost then file(id, of, finished) end
   return lost
 end
 
 for n = 1, #slice[2], 2 do
-  if mend(slice[2][n], slice[2][n + 1]) then mended = mended + 1 end
+  local id, v = slice[2][n], slice[2][n + 1]
+  local flow = flow_in(v, body_of(v))
+  local lost = mend(id, v, flow)
+  if flow and lacks(id, v, stream_of(v), flow) then lost = true end
+  if lost then mended = mended + 1 end
 end
 write_places()
+write_rest()
 call('HSET', KEYS[1], 'cursor', slice[1])
 if mended > 0 then
   call('HINCRBY', KEYS[1], 'mended', mended)

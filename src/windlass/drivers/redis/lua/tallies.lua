@@ -1,9 +1,10 @@
 -- uses: clock
--- Reads the counters. Returns: the streams with their names, the counters, and for each stream how many stand in its lines "ready"
--- and "again".
-local streams, ready, again = call('HGETALL', P .. 'streams'), {}, {}
+-- Reads the counters. Returns: the streams with their names, the counters, and for each stream how many stand in its line "ready", and
+-- how many others pend.
+local streams, ready, others = call('HGETALL', P .. 'streams'), {}, {}
 for n = 1, #streams, 2 do
-  ready[(n + 1) / 2] = call('ZCARD', P .. 'ready:' .. streams[n])
-  again[(n + 1) / 2] = call('ZCARD', P .. 'again:' .. streams[n])
+  local s = streams[n]
+  ready[(n + 1) / 2] = call('ZCARD', P .. 'ready:' .. s)
+  others[(n + 1) / 2] = call('ZCARD', P .. 'again:' .. s) + call('ZCARD', P .. 'wait:' .. s .. ':b')
 end
-return {streams, call('HGETALL', P .. 'count'), ready, again}
+return {streams, call('HGETALL', P .. 'count'), ready, others}

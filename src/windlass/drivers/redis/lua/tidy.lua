@@ -12,6 +12,7 @@ for n = 1, #cards, 2 do
 end
 for _, class in ipairs(call('ZRANGEBYSCORE', P .. 'classes', '-inf', string.format('%.17g', now - tonumber(ARGV[2])))) do
   call('HDEL', P .. 'class', class)
+  call('HDEL', P .. 'part', class)
   call('DEL', P .. 'bell:' .. class)
 end
 call('ZREMRANGEBYSCORE', P .. 'classes', '-inf', string.format('%.17g', now - tonumber(ARGV[2])))
