@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -172,13 +172,6 @@ def test_a_key_is_told_apart_from_a_job_in_a_row_of_many(driver: RedisDriver) ->
     ]
     assert live(driver) == {"us": made.id}
     assert {record.id for record in take(driver, 5)} == {holder.id, made.id}
-
-
-def fill(driver: RedisDriver) -> None:
-    """Store jobs until there is no room."""
-    with suppress(StoreFullError):
-        while True:
-            put(driver, payload=b"x" * 10_000)
 
 
 def test_a_job_of_a_tick_waits_where_others_do(driver: RedisDriver) -> None:
