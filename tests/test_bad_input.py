@@ -537,8 +537,6 @@ def test_a_move_that_is_not_legal_is_a_state_error(app: Windlass) -> None:
         (lambda app: app.limit(3), ConfigurationError, "say of what"),
         (lambda app: app.limit("3", queue="mail"), ConfigurationError, "limit"),
         (lambda app: app.unlimit(), ConfigurationError, "say of what"),
-        (lambda app: app.schedule("* * * * *"), NotYetError, "schedules"),
-        (lambda app: app.schedules, NotYetError, "schedules"),
         (lambda app: app.join("1"), TypeError, "id"),
         (lambda app: app.join(1, timeout=-1), ConfigurationError, "timeout"),
         (lambda app: app.join(1, timeout=0), JobNotFoundError, "no job 1"),

@@ -17,7 +17,6 @@ import msgspec
 from windlass import codec
 from windlass.carrying import correlated
 from windlass.client import Client
-from windlass.client.schedules import Schedules
 from windlass.ending import completion
 from windlass.errors import (
     ClosedError,
@@ -47,12 +46,10 @@ from windlass.task import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from datetime import timedelta
 
     from windlass.backoff import Backoff
     from windlass.bounds import Keep, OnCrash, Until
     from windlass.chunk import Chunk
-    from windlass.client.scheduling import ScheduleOptions
     from windlass.context import Context
     from windlass.drivers.base import Transaction
     from windlass.events import Event
@@ -64,7 +61,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Hook = TypeVar("Hook", bound="Callable[..., Any]")
-AnyTaskT = TypeVar("AnyTaskT", bound=AnyTask)
 
 
 class Windlass(Client):
@@ -154,8 +150,6 @@ class Windlass(Client):
         self._handlers: dict[type, str] = {}
         self._lock = threading.Lock()
         self._worker: Worker | None = None
-        self.schedules = Schedules(self)
-        """All that can be done with schedules."""
         self.registry_version = 0
         """Raised by every change of the registry, so that a running worker notices."""
         self.start_hooks: list[Callable[[], object]] = []
@@ -340,57 +334,6 @@ class Windlass(Client):
     def task_names(self) -> tuple[str, ...]:
         """Return every name whose jobs can be run here, aliases included."""
         return (*self._tasks, *self._aliases)
-
-    # ------------------------------------------------------------------ schedules
-
-    def schedule(
-        self,
-        spec: str | timedelta | float | None = None,
-        *,
-        name: str | None = None,
-        **given: Unpack[ScheduleOptions],
-    ) -> Callable[[AnyTaskT], AnyTaskT]:
-        """Enqueue a task at certain times: ``@app.schedule("0 2 * * *", timezone="Europe/Berlin")`` above ``@app.task``.
-
-        Any number of workers fire each tick once, in whichever of them comes first. The store keeps it under its name;
-        ``app.schedules`` looks after it.
-
-        Args:
-            spec: a cron expression, as :class:`windlass.cron.Cron` reads it.
-            every: instead of it an interval: ticks are at ``anchor`` and whole steps from it.
-            anchor: an instant at which an interval ticks; default 1970-01-01 00:00 UTC.
-            name: its own, for good; default the task's. Needed for a second schedule of one task.
-            timezone: IANA name of the zone of a cron expression; default UTC.
-            and_days: days must fit the day of month and the day of week; default, as in cron: one of them.
-            queue: where the jobs go, default as for the task; with several, each tick enqueues a job in each.
-            payload: the arguments, a mapping (any JSON for a raw task).
-            missed: what becomes of ticks that came when no worker was there: ``"latest"`` fires the newest, ``"all"``
-                each of them, ``"skip"`` none that is more than a minute late.
-            overlap: what becomes of a tick while the job of an earlier one has not ended: ``"skip"``, ``"allow"``, or
-                ``"queue"``: it waits for the other to end. Default ``"skip"``, and ``"queue"`` with ``missed="all"``.
-            catch_up: how many missed ticks are looked at one by one, at most 1000; those before them are left out.
-            jitter: a job starts up to so much later, the same for each tick wherever it is computed.
-            start: no tick is before it.
-            end: no tick is after it.
-            runs: how many ticks fire at most.
-            version: a definition with a lower one than the store knows changes nothing, during a deploy for instance.
-
-        The rest is as for ``task.using``.
-
-        Raises:
-            ConfigurationError: it would never run, cannot be right, or its name is taken.
-            PayloadError: the payload does not fit the task.
-        """
-        if callable(spec):
-            raise ConfigurationError("say when: @app.schedule('0 2 * * *') or @app.schedule(every=...)")
-
-        def decorate(task: AnyTaskT) -> AnyTaskT:
-            if not isinstance(task, Task) or task.host is not self:
-                raise ConfigurationError("@app.schedule(...) stands above @app.task, of the same application")
-            self.schedules.declare(task, spec, name, given)
-            return task
-
-        return decorate
 
     # ------------------------------------------------------------------ hooks
 

@@ -280,7 +280,7 @@ def test_a_store_that_cannot_be_used_exits_with_3(windlass: Run, folder: Path) -
     assert (answer.code, answer.err.count("\n")) == (3, 1), answer.err
 
 
-@pytest.mark.parametrize("command", ["schedules", "dashboard", "copy"])
+@pytest.mark.parametrize("command", ["dashboard", "copy"])
 def test_what_is_not_built_yet_says_so(windlass: Run, command: str) -> None:
     """Whatever else was typed."""
     answer = windlass(command, "--some", "words")
@@ -352,6 +352,43 @@ def test_batches_are_listed_shown_cancelled_and_deleted(windlass: Run, store: Wi
     assert windlass("batches", *URL, str(batch.id), "--delete").code == 0
     assert windlass("batches", *URL, str(batch.id)).code == 4
     assert windlass("batches", *URL, "--cancel").code == 2
+
+
+def test_schedules_are_listed_shown_paused_triggered_and_removed(windlass: Run, store: Windlass) -> None:
+    """With their ticks, past and to come."""
+    store.schedules.add("sales", "0 2 * * 1-5", task="report", timezone="Europe/Berlin", payload={"region": "eu"})
+    store.schedules.add("often", every=300, task="report", queue=["a", "b"])
+    listed = json.loads(windlass("schedules", *URL, "--json").out)
+    assert [(row["name"], row["words"], row["queues"]) for row in listed] == [
+        ("often", "every 5 minutes", ["a", "b"]),
+        ("sales", "every weekday at 02:00, Europe/Berlin", ["default"]),
+    ]
+    assert "every weekday at 02:00, Europe/Berlin" in windlass("schedules", *URL).out
+    assert windlass("schedules", *URL, "sales", "--trigger").out == "schedule sales is triggered: job 1\n"
+    refused = windlass("schedules", *URL, "sales", "--trigger")
+    assert (refused.code, "its job 1 has not ended" in refused.err) == (1, True)
+    assert json.loads(windlass("schedules", *URL, "sales", "--trigger", "--force", "--json").out)["jobs"] == [2]
+    shown = json.loads(windlass("schedules", *URL, "sales", "--json", "--next", "2").out)
+    assert len(shown["next"]) == 2
+    assert [(row["outcome"], row["job_id"]) for row in shown["history"]] == [("triggered", 2), ("triggered", 1)]
+    assert windlass("schedules", *URL, "sales", "--pause").code == 0
+    told = windlass("schedules", *URL, "sales").out
+    assert "paused" in told
+    assert "triggered, job 1, " in told
+    assert "region: eu" in told
+    assert windlass("schedules", *URL, "sales", "--resume").code == 0
+    assert windlass("schedules", *URL, "sales", "--remove").out == "schedule sales is removed\n"
+    assert windlass("schedules", *URL, "sales").code == 4
+    assert windlass("schedules", *URL, "--pause").code == 2
+    assert windlass("schedules", *URL, "often", "--pause", "--remove").code == 2
+
+
+def test_looking_at_schedules_declares_none(windlass: Run, shop: Path) -> None:
+    """The code at hand may be older than the fleet's."""
+    (shop / "shop.py").write_text(
+        (shop / "shop.py").read_text() + "\napp.schedule('@daily', payload={'word': 'x'})(speak)\n"
+    )
+    assert json.loads(windlass("schedules", "shop:app", "--json").out) == []
 
 
 def test_a_limit_is_set_listed_and_dropped(windlass: Run, store: Windlass) -> None:

@@ -303,3 +303,23 @@ class TestHarness:
             assert t.drain() == 1
             t.advance(HOUR)
             assert t.drain() == 1
+
+    def test_the_jobs_of_ticks_can_be_ignored(self, app: Windlass) -> None:
+        app.schedule(every=HOUR)(app.tasks["report"])
+        with testing(app, ignore="report") as t:
+            t.advance(HOUR)
+            assert t.jobs == []
+            assert len(t.ignored) == 1
+
+    def test_a_chunk_is_fed_item_by_item(self, app: Windlass) -> None:
+        seen: list[list[int]] = []
+
+        @app.schedule(every=HOUR, payload={"rows": 5}, overlap="allow")
+        @app.task(chunk=10)
+        def store(rows: list[int]) -> None:
+            seen.append(rows)
+
+        with testing(app) as t:
+            t.advance(HOUR * 2)
+            t.drain()
+        assert seen == [[5, 5]]

@@ -5,9 +5,10 @@ wrong call below is one that the checker refuses.
 """
 
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, assert_type
 
-from windlass import Context, Job, Windlass
+from windlass import Context, Job, Schedule, Windlass
 from windlass.drivers.base import Worker
 from windlass.report import Count, Done, Page, Stats
 from windlass.task import ChunkTask, Draft, Task
@@ -99,3 +100,17 @@ assert_type(store_all([1, 2]), list[str])
 store_all.enqueue(1)
 store_all.enqueue("x")  # type: ignore[arg-type]
 store_all.enqueue([1])  # type: ignore[arg-type]
+
+
+@app.schedule("0 2 * * *", timezone="Europe/Berlin", payload={"region": "eu"}, priority=3)
+@app.schedule(every=300, name="often", payload={"region": "us"})
+@app.task
+def report(region: str) -> int:
+    return len(region)
+
+
+assert_type(report("eu"), int)
+app.schedule("0 2 * * *", missed="some")  # type: ignore[arg-type]
+app.schedule("0 2 * * *", delay=5)  # type: ignore[call-arg]
+assert_type(app.schedules.add("x", 60, task=report, missed="all"), Schedule)
+assert_type(app.schedules.next("x", 3), list[datetime])

@@ -5,7 +5,7 @@
 1    the thing asked about failed or was refused, or the doctor found an error
 2    the command was given wrongly, or is not built yet
 3    the store cannot be reached or used
-4    there is no such job or batch
+4    there is no such job, batch or schedule
 130  interrupted
 ===  ==========================================================================
 """
@@ -20,6 +20,7 @@ from windlass.errors import (
     ConfigurationError,
     JobNotFoundError,
     NotSupportedError,
+    ScheduleNotFoundError,
     StoreError,
     TaskError,
 )
@@ -35,13 +36,13 @@ class Code(IntEnum):
     STORE = 3
     """The store cannot be reached or used."""
     MISSING = 4
-    """There is no such job or batch."""
+    """There is no such job, batch or schedule."""
 
 
 def code_of(error: Exception) -> Code:
     """Return the exit code for an error."""
     match error:
-        case JobNotFoundError() | BatchNotFoundError():
+        case JobNotFoundError() | BatchNotFoundError() | ScheduleNotFoundError():
             return Code.MISSING
         case StoreError():
             return Code.STORE

@@ -5,7 +5,21 @@ from typing import Annotated
 import typer
 
 from windlass import __version__
-from windlass.cli import batches, bench, change, enqueue, flow, jobs, later, limits, status, store, watch, work
+from windlass.cli import (
+    batches,
+    bench,
+    change,
+    enqueue,
+    flow,
+    jobs,
+    later,
+    limits,
+    schedules,
+    status,
+    store,
+    watch,
+    work,
+)
 from windlass.cli.command import Commands
 
 HELP = r"""Run, look at and manage durable background jobs.
@@ -43,7 +57,7 @@ def root(
     """Take the options that stand before the command."""
 
 
-for group in (work, enqueue, status, jobs, batches, watch, change, flow, limits, store, bench, later):
+for group in (work, enqueue, status, jobs, batches, watch, change, flow, limits, schedules, store, bench, later):
     group.add(cli)
 
 

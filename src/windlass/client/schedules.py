@@ -76,6 +76,8 @@ class Schedules:
         self._synced: tuple[Driver, int] | None = None
         self.version = 0
         """Raised by every declaration of this process's code."""
+        self.declares = True
+        """Whether the store is told of those declarations; not by who only looks, perhaps with older code."""
 
     @property
     def executor(self) -> ThreadPoolExecutor:
@@ -92,7 +94,7 @@ class Schedules:
 
     # ------------------------------------------------------------------ by code
 
-    def declare(self, task: AnyTask, spec: Any, name: str | None, given: ScheduleOptions) -> None:
+    def declare(self, task: AnyTask, spec: Any, name: str | None, given: Mapping[str, Any]) -> None:
         """Remember what ``@app.schedule`` says; the store learns it at the first use, or from a worker's start.
 
         Raises:
@@ -115,6 +117,8 @@ class Schedules:
     def sync(self) -> None:
         """Tell the store what this process's code declares; one look when it knows already."""
         driver, version = self._app.driver, self.version
+        if not self.declares:
+            return
         if self._synced is not None and self._synced[0] is driver and self._synced[1] == version:
             return
         declared = self._made()
@@ -185,7 +189,6 @@ class Schedules:
             ScheduleNotFoundError: there is none.
         """
         self._change(name, lambda *_: ScheduleMove(record=None), missing_ok=missing_ok)
-        self._synced = None if name in self._declared else self._synced
 
     aremove = offload(remove)
 

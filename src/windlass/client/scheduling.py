@@ -34,7 +34,7 @@ class ScheduleOptions(TypedDict, total=False):
 
     every: Duration | None
     anchor: datetime | None
-    timezone: str
+    timezone: str | None
     and_days: bool
     queue: str | Sequence[str] | None
     payload: Any
@@ -110,7 +110,7 @@ def _times(spec: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(spec, timedelta | int | float) and not isinstance(spec, bool):
         spec, every = None, spec
     if every is not None:
-        if "timezone" in given or given.get("and_days"):
+        if given.get("timezone") is not None or given.get("and_days"):
             raise ConfigurationError("timezone and and_days belong to cron expressions; an interval has anchor=")
         length = seconds(every, name="every")
         begin = 0.0 if anchor is None else instant(anchor, name="anchor")
@@ -120,7 +120,8 @@ def _times(spec: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError("anchor belongs to intervals; a cron expression has timezone=")
     if spec is None:
         raise ConfigurationError("say when: a cron expression such as '0 2 * * *', or every=timedelta(minutes=5)")
-    zone = given.get("timezone", "UTC")
+    zone = given.get("timezone")
+    zone = "UTC" if zone is None else zone
     from windlass.cron import Cron  # only schedules need it
 
     checked = Cron(spec, timezone=getattr(zone, "key", zone), and_days=bool(given.get("and_days")))

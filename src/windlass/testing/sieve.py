@@ -13,10 +13,11 @@ from windlass.job import NewJob, Record, Status
 from windlass.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     from windlass.app import Windlass
     from windlass.drivers.base import DecideBatch, Driver, Statement, Transaction
+    from windlass.drivers.ticking import DecideSchedule, NewTick, ScheduleChanged, ScheduleMove, ScheduleRecord
 
 
 class Batches(msgspec.Struct, frozen=True):
@@ -143,6 +144,17 @@ class _Sieved:
         if batch_id == DROPPED:
             return self._newest_dropped()
         return self._inner.change_batch(batch_id, decide)
+
+    def change_schedule(self, name: str, decide: DecideSchedule) -> ScheduleChanged:
+        def sieved(record: ScheduleRecord | None, live: Mapping[str, int], now: float) -> ScheduleMove | None:
+            move = decide(record, live, now)
+            return None if move is None else msgspec.structs.replace(move, ticks=tuple(map(self._ticked, move.ticks)))
+
+        return self._inner.change_schedule(name, sieved)
+
+    def _ticked(self, tick: NewTick) -> NewTick:
+        dropped = tick.job is not None and self.sieve.drops(tick.job)
+        return msgspec.structs.replace(tick, job=None) if dropped else tick
 
     def batches(
         self, ids: Collection[int] | None = None, *, limit: int = 50, before: int | None = None

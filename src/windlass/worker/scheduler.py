@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 LONGEST = 3600.0
 """Seconds between looks at the clock."""
+SOON = 0.05
+"""Seconds after which a tick is tried again that the store says has not come."""
 AGAIN = 60.0
 """Seconds after which a schedule that failed is tried again."""
 
@@ -133,9 +135,14 @@ class Scheduler:
             self._bad.pop(name, None)
             if after is None:
                 self._forget(name)
-            else:
-                self._records[name] = after
-                self._wait_for(name, rules.next_at(after))
+                return
+            self._records[name] = after
+            at = rules.next_at(after)
+            if (
+                at is not None and after.watermark == record.watermark
+            ):  # the store's clock is behind what we took it for
+                at = max(at, self._app.driver.now() + SOON)
+            self._wait_for(name, at)
         except ConnectionLostError:
             raise
         except Exception as error:  # noqa: BLE001 - the others must not suffer
