@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 COMPLETE, SUCCESS, DEATH = "complete", "success", "death"
 _FAILED = "failed:"
-"""Marks, in ``fired``, a nested batch that was no success."""
+"""Marks, in ``fired``, a nested batch that is no success, or none yet."""
 _MENDED = "mended:"
-"""Marks one that is a success after all: who has looked at it before, and comes late, must not fail it again."""
+"""Marks one that is a success: who has looked at it before, and comes late, must not fail it again."""
 
 
 class Callbacks(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,7 +120,7 @@ def decide(
 
 
 def marked(fired: tuple[str, ...], nested: tuple[int, bool] | None) -> tuple[str, ...]:
-    """Note that a nested batch was no success, or that it is one after all."""
+    """Note that a nested batch is no success, or that it is one."""
     if nested is None:
         return fired
     batch_id, success = nested

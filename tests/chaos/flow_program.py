@@ -39,7 +39,8 @@ class Program:
 
     def start(self) -> None:
         """Enqueue one of each, so that no program is without: of batches one with every fault, and a failure far below."""
-        self.batch(tuple(MEMBERS), below=(("end",), ("end", "fail")))
+        self.batch(("end",), below=(("end",), ("end", "fail")))
+        self.batch(tuple(MEMBERS))
         for name in WEIGHTS:
             getattr(self, name)()
 
@@ -81,7 +82,7 @@ class Program:
                 batch.add(self._chain())
             if below:
                 nested.append(self.batch(below[0], batch, below[1:]))
-            while self.dice.random() < 0.3:
+            while not members and self.dice.random() < 0.3:
                 nested.append(self.batch(parent=batch))
         self.batches[batch.id] = tuple(nested)
         if not members and self.dice.random() < 0.1:
@@ -99,7 +100,7 @@ class Program:
             if batch_id % 4:
                 for job in self.app.jobs(batch=batch_id, status=("dead", "cancelled"), limit=1000):
                     self.mended[job.id] = job
-                    self.app.retry(job.id)
+                    self.app.retry(job.id, mode="extend")
 
     # ------------------------------------------------------------------ their parts
 

@@ -59,11 +59,11 @@ def paced(ctx: Context, host: int) -> None:
 
 
 def member(ctx: Context, does: str, length: float = 0.0) -> None:
-    """Do something bad, at the first attempt only."""
+    """Do something bad, but once."""
     with noted(ctx):
         ctx.cancelled.wait(length)
         match does:
-            case "fail" if ctx.attempt == 1:
+            case "fail" if not ctx.job.failures:
                 raise ValueError("dies of it")
             case "crash" if ctx.attempt == 1:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -237,6 +237,22 @@ def test_who_looked_before_a_nested_batch_was_mended_does_not_fail_it_again(
     assert fired(app) == ["complete", "success"]
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_member_that_ends_between_a_look_and_its_decision_is_not_overlooked(
+    app: Windlass, work: AnyTask, report: AnyTask, dies: bool
+) -> None:
+    with app.batch("outer", **callbacks(report)) as outer, outer.batch("inner") as inner:
+        inner.add(work.job(1))
+    seen = app.driver.batches([inner.id])
+    end_without_deciding(app, take(app), dies=dies)
+    look = app.driver.batches
+    looks = iter([seen])
+    app.driver.batches = lambda *ids, **rest: next(looks, None) or look(*ids, **rest)  # type: ignore[method-assign]
+    app.settle_batches([inner.id])
+    app.settle_batches(app.driver.ripe(10))
+    assert fired(app) == (["complete"] if dies else ["complete", "success"])
+
+
 def test_a_nested_empty_batch_is_no_obstacle(app: Windlass, report: AnyTask) -> None:
     with app.batch("outer", **callbacks(report)) as outer, outer.batch("inner"):
         pass

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.servers.postgres import Postgres
 
 TASKS = tuple(f"task-{number:02}" for number in range(50))
-SMALL, FULL, FULLER = 10_000, 50_000, 1_000_000
+SMALL, FULL, FULLER = 5_000, 25_000, 1_000_000
 BIG = ("job", "ready", "timer", "done", "attempt", "tag")
 
 # a store by SQL: {n} finished, {n} waiting, {n} of an unknown task, {n} of a paused queue, {n} timers. Ten of the oldest carry what

@@ -194,6 +194,8 @@ def test_jobs_put_aside_cost_a_turn_nothing(driver: RedisDriver) -> None:
     many = commands(driver, lambda: work(driver))
     # Finished jobs lie in buckets of ids that follow each other.
     assert abs(many.pop("sadd") - few.pop("sadd")) <= 1
+    for counts in (few, many):
+        counts.pop("expire", None)  # what was done in a second is given its life once in that second
     assert many == few
     assert driver.exchange(Turn(worker="w", settlements=[holder])).refused == []
 

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-STORES = ("memory", "sqlite", "postgres")
-"""The others follow as they learn to."""
+STORES = ("memory", "sqlite", "postgres", "redis")
 
 
 @pytest.fixture(params=STORES)

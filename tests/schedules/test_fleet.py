@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from windlass.drivers.ticking import ScheduleRecord
 
 WORKERS = 8
-STORES = ("sqlite",)
+STORES = ("sqlite", "redis")
 
 
 @pytest.fixture(params=STORES)

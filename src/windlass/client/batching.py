@@ -156,17 +156,17 @@ class Batching(Sending, Managing, Listening):
         fired = rules.marked(batch.fired, nested)
         closed = msgspec.structs.replace(batch, open=batch.open and not close, fired=fired)
         late = rules.COMPLETE in batch.fired
-        # What the parent must know it learns before this batch is decided and ripe no more: a crash in between is made
-        # good by whoever decides next.
-        failed = rules.ended(closed) and not rules.succeeded(closed)
-        if batch.parent is not None and failed:
-            self._decide(batch.parent, nested=(batch_id, False))
-        elif batch.parent is not None and rules.ended(closed) and late:
+        # A parent takes a nested batch for a failure from before it can finish until it is seen to be a success: so neither
+        # a crash nor a member that ends while we look makes a success of the parent.
+        told = batch.parent is not None and rules.succeeded(closed)
+        if batch.parent is not None and told:
             self._settle(batch.parent, close=False, nested=(batch_id, True))
+        elif batch.parent is not None and not late:
+            self._decide(batch.parent, nested=(batch_id, False))
         after = self._decide(batch_id, close=close, nested=nested)
         if after is None:
             return None
-        if after.parent is not None and failed and rules.succeeded(after):  # mended since we looked
+        if after.parent is not None and not told and rules.succeeded(after):  # since we looked
             self._settle(after.parent, close=False, nested=(batch_id, True))
         if after.parent is not None and rules.ended(after) and not late:
             self._settle(after.parent, close=False)

@@ -21,7 +21,7 @@ from windlass.drivers.redis.gates import Gates
 from windlass.drivers.redis.insert import Enqueues
 from windlass.drivers.redis.notes import Notes
 from windlass.drivers.redis.reads import Reader
-from windlass.drivers.unscheduled import Unscheduled
+from windlass.drivers.redis.schedules import Schedules
 from windlass.errors import ConfigurationError, StoreError
 from windlass.job import NAMED, Record, Status
 from windlass.lifecycle import TOTALS
@@ -46,7 +46,7 @@ _STATUS = {letter.encode(): status for status, letter in _STATUSES.items()}
 _ALIVE = ("running", "stopping")
 
 
-class RedisDriver(Unscheduled, Changes, Gates, Batches, Notes):
+class RedisDriver(Changes, Gates, Batches, Schedules, Notes):
     """Jobs in Redis."""
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -129,6 +129,7 @@ class RedisDriver(Unscheduled, Changes, Gates, Batches, Notes):
             known=head.known,
             ripe=[int(batch_id) for batch_id in ripe],
             heard=head.heard,
+            stamp=head.stamp,
         )
 
     def _exchanged(

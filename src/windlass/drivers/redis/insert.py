@@ -66,18 +66,7 @@ class Enqueues(Group[Sequence[NewJob]]):
             found = self._store_one(jobs[0], keys)
             if found is not None:
                 return [found]
-        head, first, places, values = self._database.stored("enqueue", words(jobs))
-        (now,) = _NOW.unpack_from(head)
-        self._database.heard(now)
-        if not first:
-            refuse(self._database, jobs, head, places, values)
-        records = [first_record(job, first + n, now) for n, job in enumerate(jobs)]
-        if places:
-            table = self._database.table
-            table.fresh(head[8:])
-            for place, job_id, packed in zip(places[::2], places[1::2], values, strict=True):
-                records[place - 1] = msgspec.structs.replace(table.record(int(job_id), packed), found=True)
-        return records
+        return stored(self._database, jobs, self._database.stored("enqueue", words(jobs)))
 
     def _store_one(self, job: NewJob, keys: Sequence[str]) -> Record | None:
         """Store a job by the shortest way, if its stream is known here and the server's table is the same."""
@@ -113,6 +102,22 @@ def _keys(job: NewJob) -> tuple[str, ...] | None:
     flow = job.flow()
     holds = flow.holds if flow is not None else ()
     return tuple(hold.key for hold in holds) if all(hold.mask & _PENDING for hold in holds) else None
+
+
+def stored(database: Database, jobs: Sequence[NewJob], answer: Sequence[Any]) -> list[Record]:
+    """Read what a script says that has stored new jobs, or would not."""
+    head, first, places, values = answer
+    (now,) = _NOW.unpack_from(head)
+    database.heard(now)
+    if not first:
+        refuse(database, jobs, head, places, values)
+    records = [first_record(job, first + n, now) for n, job in enumerate(jobs)]
+    if places:
+        table = database.table
+        table.fresh(head[8:])
+        for place, job_id, packed in zip(places[::2], places[1::2], values, strict=True):
+            records[place - 1] = msgspec.structs.replace(table.record(int(job_id), packed), found=True)
+    return records
 
 
 def refuse(

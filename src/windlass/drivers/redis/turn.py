@@ -38,7 +38,7 @@ TOTALS = {"enqueued": "E", **_TOTALS}
 class Head:
     """What the script says first."""
 
-    __slots__ = ("due", "forgotten", "heard", "known", "now", "stale", "token")
+    __slots__ = ("due", "forgotten", "heard", "known", "now", "stale", "stamp", "token")
 
     def __init__(self, packed: bytes) -> None:
         self.now, due = _TWO.unpack_from(packed)
@@ -49,7 +49,8 @@ class Head:
         self.stale = packed[17:18] == b"1"
         """The server does not know what the class takes, or the class knows too few streams: nothing was claimed."""
         self.heard = packed[18:19] == b"1"
-        self.token = packed[19:]
+        stamp, _, self.token = packed[19:].partition(b";")
+        self.stamp = int(stamp or 0)
 
 
 def is_usual(settlement: Settlement, worker: str) -> bool:

@@ -7,7 +7,7 @@
 --   for each move: id, fence, op, head, tail, past; for each start: id, fence; for each part: class, limit;
 --   the name of each stream; for each end that brings jobs: its position, their number, the two words of each (see store).
 -- Returns: {now and due (doubles) and three letters: 1 known, 0 lost, f forgotten; 1 stale class; 1 somebody listens; then the
---   table's token}, the positions of what was refused, signals, id and value of each claim, and batches to decide about.
+--   schedules' stamp, a semicolon and the table's token}, the positions of what was refused, signals, id and value of each claim, and batches to decide about.
 call('DEL', P .. 'nothing') -- may always be done; what follows a first write is not refused for lack of memory
 local worker, class, limit = ARGV[1], ARGV[3], tonumber(ARGV[4])
 local completions, moves, starts = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -205,5 +205,5 @@ if known then
 end
 local heard = meta[7] and tonumber(meta[7]) > micros / 1000000
 local state = (forgotten and 'f' or known and '1' or '0') .. (wanted == nil and '1' or '0') .. (heard and '1' or '0')
-return {now8 .. pack('<d', due or 0) .. state .. token, refused, signals, demand.claims,
+return {now8 .. pack('<d', due or 0) .. state .. (meta[9] or '') .. ';' .. token, refused, signals, demand.claims,
   meta[8] and call('ZRANGE', P .. 'ripe', 0, 99) or {}}
