@@ -99,7 +99,7 @@ class Retries(Course):
 
 
 @pytest.mark.parametrize("course", [Course, ManyStreams, Timers, Retries])
-@pytest.mark.parametrize("writes", [False, True], ids=["reader", "writer"])
+@pytest.mark.parametrize("writes", [pytest.param(False, id="reader", marks=SOAK), pytest.param(True, id="writer")])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_last_turns_read_what_the_first_did(
     course: type[Course],

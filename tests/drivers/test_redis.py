@@ -74,7 +74,9 @@ class TestRedis(DriverConformance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("redis_flavour", ["redis7", "redis8", "valkey"])
+@pytest.mark.parametrize(
+    "redis_flavour", ["redis7", *(pytest.param(flavour, marks=pytest.mark.soak) for flavour in ("redis8", "valkey"))]
+)
 class TestOthers(TestRedis):
     """The same on newer servers and on Valkey."""
 
