@@ -21,7 +21,6 @@ from windlass import (
     ConnectionLostError,
     Job,
     LeaseLostError,
-    NotYetError,
     Windlass,
 )
 
@@ -193,13 +192,6 @@ def test_replay_starts_afresh_and_can_be_repeated(app: Windlass) -> None:
         app.retry(job.id, missing_ok=True, state_ok=True)
     app.retry(job.id + 1000, missing_ok=True)
     assert (job.refresh().status, job.refresh().failures, app.stats().pending) == ("pending", 0, 1)
-
-
-@pytest.mark.parametrize("decorator", ["schedule"])
-def test_scheduler_integration_comes_later(app: Windlass, decorator: str) -> None:
-    """Scheduler integration: not built on any store yet, and said so."""
-    with pytest.raises(NotYetError):
-        getattr(app, decorator)("0 2 * * *")
 
 
 # ---------------------------------------------------------------------------------------- the quickstart

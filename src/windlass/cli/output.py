@@ -29,9 +29,11 @@ def terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def line(text: str = "") -> None:
-    """Print one line."""
+def line(text: str = "", *, at_once: bool = False) -> None:
+    """Print one line; *at_once*: it is one of a stream, which a pipe is not to hold back."""
     sys.stdout.write(clean(text) + "\n")
+    if at_once:
+        sys.stdout.flush()
 
 
 def json(value: Any) -> None:

@@ -55,7 +55,7 @@ def _watch_store(app: Windlass, interval: float, *, as_json: bool) -> None:
                 output.json_line(now)
             elif (text := _line(now)) != last:
                 last = text
-                output.line(text)
+                output.line(text, at_once=True)
             time.sleep(interval)
 
 

@@ -46,11 +46,11 @@ class Plain(Screen):
         """Print the status and progress, if they have changed."""
         if (text := f"{_status(job)}{_progress(job)}") != self._last:
             self._last = text
-            output.line(text)
+            output.line(text, at_once=True)
 
     def say(self, number: int, at: float, text: str) -> None:
         """Print a line of the log."""
-        output.line(f"{output.time(moment(at))}  {text}")
+        output.line(f"{output.time(moment(at))}  {text}", at_once=True)
 
 
 class Lines(Screen):

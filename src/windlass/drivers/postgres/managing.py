@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from windlass.drivers.base import LINES, Changed, Passage
 from windlass.drivers.postgres import batches, ears, schedules
-from windlass.drivers.postgres.connect import TRIES, translate
+from windlass.drivers.postgres.connect import translate
 from windlass.drivers.postgres.database import REFUSED, Database
 from windlass.drivers.postgres.enqueue import run
 from windlass.drivers.postgres.notes import spelt
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 PULSE_KEPT = 3600
 WORKERS_KEPT = 3600.0
+OFTEN, AWHILE = 50, 0.02
+"""How often a change is tried again whose jobs have moved meanwhile, and the seconds between tries at most."""
 HELD = "WL002"
 """The error of a move that would take a key that another job has."""
 
@@ -68,10 +72,12 @@ class Managing(Database):
         self._check_open()
         wanted = list(dict.fromkeys(ids))
         made: dict[int, Changed] = {}
-        for _ in range(TRIES):
+        for tried in range(OFTEN):
             left = [job_id for job_id in wanted if job_id not in made]
             if not left:
                 break
+            if tried > 2:  # let the others get done
+                time.sleep(random.uniform(0, AWHILE))  # noqa: S311 - no secret
             self._try_to_change(left, decide, made)
         else:
             raise ConnectionLostError("these jobs change faster than they can be read; try again")
