@@ -46,9 +46,12 @@ def app(store_url: str) -> Iterator[Windlass]:
 class Fleet:
     """Workers that are killed and started again."""
 
-    def __init__(self, url: str, folder: Path, stack: ExitStack, skews: Sequence[int]) -> None:
+    def __init__(self, app: Windlass, url: str, folder: Path, stack: ExitStack, skews: Sequence[int]) -> None:
         self._url, self._folder, self._stack = url, folder, stack
-        self._programs = [self._start(skew) for skew in skews]
+        self._programs = [self._start(skew) for skew in skews if not skew]
+        # On SQLite the time is that of whoever writes: declared by a host of tomorrow, a schedule begins tomorrow.
+        until(lambda: len(app.driver.schedules()) == SCHEDULES, timeout=90)
+        self._programs += [self._start(skew) for skew in skews if skew]
 
     def _start(self, skew: int) -> tuple[Program, int]:
         words = ("worker", "tests.schedules.fleet_application:app", "--concurrency", "2")
@@ -84,7 +87,7 @@ def test_every_tick_fires_once_whoever_is_killed_and_whatever_the_clocks_say(
     app: Windlass, store_url: str, skews: list[int], request: pytest.FixtureRequest
 ) -> None:
     with ExitStack() as stack:
-        fleet = Fleet(store_url, request.config.rootpath, stack, skews)
+        fleet = Fleet(app, store_url, request.config.rootpath, stack, skews)
         until(lambda: len(app.workers()) == WORKERS and caught_up(app), timeout=90)
         for _ in range(12):
             app.driver.shift(STEP)
