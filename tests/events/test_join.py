@@ -22,6 +22,7 @@ from windlass import (
     lifecycle,
     telling,
 )
+from windlass.client.waiting import End
 from windlass.drivers.base import Turn
 from windlass.lifecycle import Settlement
 
@@ -188,6 +189,17 @@ def test_of_a_job_that_leaves_nothing_the_end_is_known_by_those_who_wait(app: Wi
     assert answer == [5]
     with pytest.raises(JobNotFoundError):
         job.join(timeout=1)
+
+
+def test_who_has_seen_a_job_waits_for_the_news_of_how_it_went(app: Windlass) -> None:
+    """Between the end of a job that leaves nothing and its event there is an instant; without an event it is missing."""
+    job = app.enqueue("x")
+    end = End(job.id, app)
+    assert end.look() is None
+    app.driver.change([job.id], lambda record, _: lifecycle.delete(record))
+    assert end.look() is None
+    with pytest.raises(JobNotFoundError):
+        end.look()
 
 
 def test_a_result_that_is_not_what_the_task_says_is_an_error(app: Windlass) -> None:

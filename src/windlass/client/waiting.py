@@ -96,6 +96,8 @@ class End:
         self._id = job_id
         self._app = app
         self._event: JobEvent | None = None
+        self._there = False
+        """Whether it was there at the last look."""
 
     def wants(self, event: Event) -> bool:
         """Keep the event if it tells that the job has ended."""
@@ -119,7 +121,11 @@ class End:
         if record is None:
             if isinstance(event, JobCompleted):  # of which nothing was to be kept
                 return event.job
+            if self._there and event is None:  # it has gone just now: what tells how is on its way
+                self._there = False
+                return None
             raise JobNotFoundError(self._id)
+        self._there = True
         job = self._app.wrap(record)
         return self._ended(job) if job.finished else None
 
