@@ -13,6 +13,7 @@ import pytest
 
 from tests.programs import Program
 from tests.schedules.fleet_application import SCHEDULES, STEP
+from tests.stores import url_of
 from tests.waiting import until
 from windlass import Windlass, schedule
 from windlass.timing import due
@@ -24,17 +25,13 @@ if TYPE_CHECKING:
     from windlass.drivers.ticking import ScheduleRecord
 
 WORKERS = 8
-STORES = ("sqlite", "redis")
+STORES = ("sqlite", "postgres", "redis")
 
 
 @pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store that processes share."""
-    return (
-        f"sqlite:///{tmp_path}/jobs.db"
-        if request.param == "sqlite"
-        else request.getfixturevalue(f"{request.param}_url")
-    )
+    return url_of(request.param, request, tmp_path)
 
 
 @pytest.fixture
