@@ -11,7 +11,6 @@ import pytest
 from tests.programs import Program
 from windlass import Progress, Windlass
 from windlass.drivers.base import Note
-from windlass.drivers.sqlite import SqliteDriver
 from windlass.terms import Terms, terms_of
 
 Run = Callable[..., Any]
@@ -227,7 +226,6 @@ def test_watch_ends_with_its_job(windlass: Run, store: Windlass, dead: int) -> N
     assert (answer.code, json.loads(answer.out)["status"]) == (0, "completed")
 
 
-@pytest.mark.skipif(not hasattr(SqliteDriver, "note"), reason="SQLite keeps no progress yet")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_watch_shows_progress_and_log_of_its_job(
     program: Callable[..., Program], store: Windlass, *, as_json: bool

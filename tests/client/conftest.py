@@ -6,27 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.stores import STORES, url_of
 from windlass import Windlass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-STORES = ("memory", "sqlite", "postgres", "redis")
-
 
 @pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of each kind."""
-    match request.param:
-        case "memory":
-            return "memory://"
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/jobs.db"
-        case "postgres":
-            return str(request.getfixturevalue("postgres_url"))
-        case _:
-            return str(request.getfixturevalue("redis_url"))
+    return url_of(request.param, request, tmp_path)
 
 
 @pytest.fixture

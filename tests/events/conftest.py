@@ -6,34 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.stores import STORES, url_of
 from windlass import Windlass
-from windlass.drivers.memory import MemoryDriver
-from windlass.drivers.postgres import PostgresDriver
-from windlass.drivers.redis import RedisDriver
-from windlass.drivers.sqlite import SqliteDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-DRIVERS: dict[str, Any] = {
-    "memory": MemoryDriver, "sqlite": SqliteDriver, "postgres": PostgresDriver, "redis": RedisDriver,
-}  # fmt: skip
-SHARED = ("sqlite", "postgres", "redis")
 
-
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(params=STORES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store."""
-    if not hasattr(DRIVERS[request.param], "subscribe"):
-        pytest.skip(f"{request.param} has no stream of events yet")
-    match request.param:
-        case "memory":
-            return "memory://"
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/jobs.db"
-    found: str = request.getfixturevalue(f"{request.param}_url")
-    return found
+    return url_of(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -6,25 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.stores import STORES, url_of
 from windlass import Windlass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-STORES = ("memory", "sqlite", "postgres", "redis")
-
 
 @pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of each kind."""
-    match request.param:
-        case "memory":
-            return "memory://"
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/jobs.db"
-        case _:
-            return str(request.getfixturevalue(f"{request.param}_url"))
+    return url_of(request.param, request, tmp_path)
 
 
 @pytest.fixture

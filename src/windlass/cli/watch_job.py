@@ -94,7 +94,7 @@ def watch_job(app: Windlass, job_id: int, interval: float, *, as_json: bool) -> 
     job, told = app.get(job_id), 0
     with _screen(as_json=as_json) as screen, _news(app, job_id) as news:
         while True:
-            for number, at, text in _lines(app, job_id, told):
+            for number, at, text in app.driver.lines(job_id, told):
                 screen.say(number, at, text)
                 told = number
             screen.show(job)
@@ -104,11 +104,6 @@ def watch_job(app: Windlass, job_id: int, interval: float, *, as_json: bool) -> 
             job = news.job(job)
     if job.status is not Status.COMPLETED:
         raise typer.Exit(Code.FAILED)
-
-
-def _lines(app: Windlass, job_id: int, after: int) -> list[tuple[int, float, str]]:
-    read = getattr(app.driver, "lines", None)
-    return [] if read is None else read(job_id, after)
 
 
 class _News:

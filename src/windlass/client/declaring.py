@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from windlass.client.schedules import Schedules
 from windlass.client.sending import Sending
@@ -12,31 +12,15 @@ from windlass.task import Task
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
-    from windlass.bounds import Keep, OnCrash, Until
+    from windlass.client.scheduling import TickJobOptions
     from windlass.settings import Settings
     from windlass.task import AnyTask
     from windlass.times import Duration
 
 AnyTaskT = TypeVar("AnyTaskT", bound="AnyTask")
-
-
-class TickJobOptions(TypedDict, total=False):
-    """The options of the jobs that ticks enqueue, as for ``task.using``."""
-
-    priority: int | None
-    max_attempts: int | None
-    timeout: Duration | None
-    tags: Sequence[str] | None
-    origin: str | None
-    meta: Mapping[str, Any] | None
-    unique: Any
-    expires: Until | None
-    deadline: Until | None
-    on_crash: OnCrash | None
-    keep: Keep | None
 
 
 class Declaring(Sending):

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from windlass import bulletin
-from windlass.errors import ClosedError, NotSupportedError
+from windlass.errors import ClosedError
 from windlass.events import JobEvent
 
 if TYPE_CHECKING:
@@ -107,11 +107,7 @@ class Ear:
     # ------------------------------------------------------------------ the thread
 
     def _subscribe(self) -> Subscription:
-        try:
-            subscribe = self._app.driver.subscribe
-        except AttributeError:
-            raise NotSupportedError("this store has no stream of events") from None
-        subscription = subscribe()
+        subscription = self._app.driver.subscribe()
         self._app.publisher.told(True)
         return subscription
 

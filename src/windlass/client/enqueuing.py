@@ -130,7 +130,7 @@ class Enqueuing(Handle):
         try:
             records = self.driver.insert([job])
         except UniqueConflictError as error:
-            raise UniqueConflictError(self.wrap(error.existing)) from None
+            raise self.shown(error) from None
         return self._enqueued(self._reconciled([draft], [job], records) if records[0].found else records)[0]
 
     async def aenqueue_draft(self, draft: Draft[Any], *, connection: Any = None) -> Job:
@@ -264,7 +264,7 @@ class Enqueuing(Handle):
         try:
             yield
         except UniqueConflictError as error:
-            raise UniqueConflictError(self.wrap(error.existing)) from None
+            raise self.shown(error) from None
 
     def _reconciled(self, drafts: list[Draft[Any]], jobs: list[NewJob], records: list[Record]) -> list[Record]:
         """Do to the jobs that were found what the drafts say."""

@@ -13,6 +13,7 @@ from windlass.client.ear import Ear
 from windlass.drivers import connect
 from windlass.errors import (
     ClosedError,
+    UniqueConflictError,
 )
 from windlass.events import Hub, LogSubscriber
 from windlass.job import Job, Record
@@ -167,6 +168,10 @@ class Handle:
         if timeout is None:
             timeout = self.settings.timeout
         return timeout or None
+
+    def shown(self, error: Exception) -> Exception:
+        """Return an error of a driver as users know it: with a job in it, not a record."""
+        return UniqueConflictError(self.wrap(error.existing)) if isinstance(error, UniqueConflictError) else error
 
     def wrap(self, record: Record, *, created: bool = True) -> Job:
         """Show a record as a job."""

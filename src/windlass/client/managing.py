@@ -9,7 +9,6 @@ from windlass.errors import (
     ConfigurationError,
     JobNotFoundError,
     JobStateError,
-    UniqueConflictError,
 )
 from windlass.events import QueuePaused, QueueResumed
 from windlass.offload import offload
@@ -132,13 +131,9 @@ class Managing(Handle):
                 return None
             raise JobNotFoundError(job_id)
         if changed.error is not None and not (state_ok and isinstance(changed.error, JobStateError)):
-            raise self._shown(changed.error)
+            raise self.shown(changed.error)
         record = self.driver.get(changed.job_id)
         return None if record is None else self.wrap(record)
-
-    def _shown(self, error: Exception) -> Exception:
-        """Return an error of a driver as users know it."""
-        return UniqueConflictError(self.wrap(error.existing)) if isinstance(error, UniqueConflictError) else error
 
     def retry_many(
         self,
@@ -191,7 +186,7 @@ class Managing(Handle):
                 if changed.before is None:
                     refused[changed.job_id] = JobNotFoundError(changed.job_id)
                 elif changed.error is not None:
-                    refused[changed.job_id] = self._shown(changed.error)
+                    refused[changed.job_id] = self.shown(changed.error)
                 else:
                     done.append(changed.job_id)
         return Done(done, refused)

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 from windlass.client.filters import Filters, check_id, check_text, known_key, select, whole
 from windlass.client.handle import Handle
+from windlass.client.limiting import HOLDERS
 
 PAGE = 50
 LARGEST_PAGE = 1000
-HOLDERS = 20
-"""Jobs named as the holders of a limit, at most."""
 COUNTED = 10_000
 """Filters that no counter answers are counted exactly up to here."""
 

@@ -24,12 +24,25 @@ if TYPE_CHECKING:
 
 MISSED = ("latest", "all", "skip")
 OVERLAP = ("skip", "allow", "queue")
-_JOB = (
-    "priority", "max_attempts", "timeout", "tags", "origin", "meta", "unique", "expires", "deadline", "on_crash", "keep",
-)  # fmt: skip
 
 
-class ScheduleOptions(TypedDict, total=False):
+class TickJobOptions(TypedDict, total=False):
+    """The options of the jobs that ticks enqueue, as for ``task.using``."""
+
+    priority: int | None
+    max_attempts: int | None
+    timeout: Duration | None
+    tags: Sequence[str] | None
+    origin: str | None
+    meta: Mapping[str, Any] | None
+    unique: Any
+    expires: Until | None
+    deadline: Until | None
+    on_crash: OnCrash | None
+    keep: Keep | None
+
+
+class ScheduleOptions(TickJobOptions, total=False):
     """The options of ``app.schedule`` and ``app.schedules.add``."""
 
     every: Duration | None
@@ -46,17 +59,6 @@ class ScheduleOptions(TypedDict, total=False):
     end: datetime | None
     runs: int | None
     version: int
-    priority: int | None
-    max_attempts: int | None
-    timeout: Duration | None
-    tags: Sequence[str] | None
-    origin: str | None
-    meta: Mapping[str, Any] | None
-    unique: Any
-    expires: Until | None
-    deadline: Until | None
-    on_crash: OnCrash | None
-    keep: Keep | None
 
 
 class Resolves(Protocol):
@@ -79,7 +81,7 @@ def define(app: Resolves, task: str, spec: Any, given: Mapping[str, Any]) -> Def
     unknown = set(given) - set(ScheduleOptions.__annotations__) - {"declared"}
     if unknown:
         raise TypeError(f"a schedule has no option {min(unknown)!r}")
-    chosen = options(**{name: given[name] for name in _JOB if name in given})
+    chosen = options(**{name: given[name] for name in TickJobOptions.__annotations__ if name in given})
     job = app.new_job(app.named(task, given.get("payload"), chosen))
     missed = _choice("missed", given.get("missed", "latest"), MISSED)
     overlap = given.get("overlap")

@@ -208,6 +208,19 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.total - self.completed - self.dead - self.cancelled
 
 
+def first_batch(new: NewBatch, batch_id: int, now: float) -> BatchRecord:
+    """Return the record of a batch that is stored *now*: open and empty."""
+    return BatchRecord(
+        id=batch_id,
+        name=new.name,
+        origin=new.origin,
+        meta=new.meta,
+        parent=new.parent,
+        callbacks=new.callbacks,
+        created_at=now,
+    )
+
+
 class BatchMove(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch becomes; drivers write it in one step."""
 

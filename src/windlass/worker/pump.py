@@ -79,8 +79,6 @@ class Pump:
         self._teller = teller
         self.batches: Batches | None = None
         self.scheduler: Scheduler | None = None
-        self.heard = False
-        """Whether somebody listened to what is published, at the last turn."""
         self.scribe = Scribe(app.driver, on_refused=self.refused)
         self.heart: Heart | None = None
         """In quiet mode the heart rests when there has been nothing to do for a while."""
@@ -431,7 +429,7 @@ class Pump:
     def _declare_limits(self) -> None:
         """Tell the store the limits of whole tasks, before any of their jobs is claimed here."""
         for task in self._app.tasks.values():
-            for gate in wide_gates(getattr(task, "limits", ()), task.name):
+            for gate in wide_gates(task.limits, task.name):
                 self._driver.set_gate(gate, pinned=False)
 
     # ------------------------------------------------------------------ stopping handlers

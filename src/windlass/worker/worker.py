@@ -296,11 +296,9 @@ class _Parts:
             resting=lambda: self.heart.resting,
             queues=selection.names,
         )
-        settle = getattr(app, "settle_batches", None)
-        self.batches = (
-            None if settle is None else Batches(app.driver, settle=settle, resting=lambda: self.heart.resting)
+        self.batches = self.pump.batches = Batches(
+            app.driver, settle=app.settle_batches, resting=lambda: self.heart.resting
         )
-        self.pump.batches = self.batches
         self.scheduler = self.pump.scheduler = Scheduler(app)
         self.pump.heart = self.heart if app.settings.idle == "quiet" else None
         self._lanes = Lanes(self.pump.finished, concurrency)
@@ -310,8 +308,7 @@ class _Parts:
         """Start: known to the store first, then claiming."""
         self.heart.start()
         self.pump.scribe.start()
-        if self.batches is not None:
-            self.batches.start()
+        self.batches.start()
         self.scheduler.start()
         self.pump.start()
         self.maintenance.start()
@@ -333,8 +330,7 @@ class _Parts:
             given = sorted(before & set(self.pump.abandon()) | self.pump.returned)
         self.pump.quit()
         self.pump.scribe.stop()
-        if self.batches is not None:
-            self.batches.stop()
+        self.batches.stop()
         self.heart.stop()
         if self.heart.age < 2 * self._app.settings.beat:  # else the store is away, and signing off would wait for it
             self._sign_off()

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from windlass.drivers.base import BatchRecord
+from windlass.drivers.base import first_batch
 from windlass.errors import BatchStateError
 from windlass.job import FINISHED, Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from windlass.drivers.base import BatchMove, DecideBatch, NewBatch
+    from windlass.drivers.base import BatchMove, BatchRecord, DecideBatch, NewBatch
     from windlass.job import NewJob
 
 _replace = msgspec.structs.replace
@@ -34,16 +34,7 @@ class Batches:
             parent = self._unfinished(new.parent)
             self._all[parent.id] = _replace(parent, children=parent.children + 1)
         self._last += 1
-        batch = BatchRecord(
-            id=self._last,
-            name=new.name,
-            origin=new.origin,
-            meta=new.meta,
-            parent=new.parent,
-            callbacks=new.callbacks,
-            created_at=now,
-        )
-        self._all[batch.id] = batch
+        batch = self._all[self._last] = first_batch(new, self._last, now)
         return batch
 
     def _unfinished(self, batch_id: int) -> BatchRecord:

@@ -6,6 +6,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING
 
+from windlass.drivers.inbox import fetch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,13 +51,7 @@ class MemorySubscription:
 
     def get(self, timeout: float) -> list[bytes]:
         """Return what has come, waiting for the first."""
-        found = []
-        try:
-            found.append(self.inbox.get(timeout=max(0.0, timeout)))
-            while True:
-                found.append(self.inbox.get_nowait())
-        except queue.Empty:
-            return found
+        return fetch(self.inbox, timeout)
 
     def close(self) -> None:
         """Stop listening."""

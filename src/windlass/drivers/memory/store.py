@@ -105,7 +105,7 @@ class Store:
         return records
 
     def _rival(self, flow: Flow, now: float) -> Entry | None:
-        """Return a job that has a key of a new one; ``by hand`` or not, the new one is not stored."""
+        """Return a job that has a key of a new one, which is not stored then."""
         return next((rival for hold in flow.holds if (rival := self.holds.holder(hold.key, now)) is not None), None)
 
     def _stream(self, queue: str, task: str) -> Stream:

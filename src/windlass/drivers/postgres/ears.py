@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql as names
 
+from windlass.drivers.inbox import fetch
 from windlass.drivers.postgres.connect import translated
 from windlass.errors import WindlassError
 
@@ -90,13 +91,7 @@ class Ear:
 
     def get(self, timeout: float) -> list[bytes]:
         """Return what has come, waiting for the first."""
-        found = []
-        try:
-            found.append(self._inbox.get(timeout=max(0.0, timeout)))
-            while True:
-                found.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return found
+        return fetch(self._inbox, timeout)
 
     def close(self) -> None:
         """Stop listening."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from windlass.drivers.base import LINES, Changed, Passage
+from windlass.drivers.changing import until_made
 from windlass.drivers.postgres import batches, ears, schedules
 from windlass.drivers.postgres.connect import translate
 from windlass.drivers.postgres.database import REFUSED, Database
@@ -16,7 +15,7 @@ from windlass.drivers.postgres.enqueue import run
 from windlass.drivers.postgres.notes import spelt
 from windlass.drivers.postgres.tied import insertion
 from windlass.drivers.postgres.turn import array, moves
-from windlass.errors import ConnectionLostError, JobError, UniqueConflictError
+from windlass.errors import JobError, UniqueConflictError
 from windlass.job import NAMED, Gate
 from windlass.lifecycle import superseded
 from windlass.limits import WIDE
@@ -70,18 +69,7 @@ class Managing(Database):
         No lock is held while *decide* runs.
         """
         self._check_open()
-        wanted = list(dict.fromkeys(ids))
-        made: dict[int, Changed] = {}
-        for tried in range(OFTEN):
-            left = [job_id for job_id in wanted if job_id not in made]
-            if not left:
-                break
-            if tried > 2:  # let the others get done
-                time.sleep(random.uniform(0, AWHILE))  # noqa: S311 - no secret
-            self._try_to_change(left, decide, made)
-        else:
-            raise ConnectionLostError("these jobs change faster than they can be read; try again")
-        return [made[job_id] for job_id in ids]
+        return until_made(ids, lambda left, made: self._try_to_change(left, decide, made), tries=OFTEN, pause=AWHILE)
 
     def _try_to_change(self, ids: Sequence[int], decide: Decide, made: dict[int, Changed]) -> None:
         with self.clients.lend() as connection:

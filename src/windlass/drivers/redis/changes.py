@@ -6,10 +6,11 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from windlass.drivers.base import Changed
+from windlass.drivers.changing import until_made
 from windlass.drivers.redis import turn as spelling
 from windlass.drivers.redis import value
 from windlass.drivers.redis.database import Database
-from windlass.errors import ConnectionLostError, JobError, UniqueConflictError
+from windlass.errors import JobError, UniqueConflictError
 from windlass.lifecycle import gives_way, superseded
 
 if TYPE_CHECKING:
@@ -32,17 +33,12 @@ class Changes(Database):
     def change(self, ids: Collection[int], decide: Decide) -> list[Changed]:
         """Read the jobs, decide, and write the answers where nothing has moved meanwhile; decide again where it has."""
         self.check_open()
-        wanted = list(dict.fromkeys(ids))
-        made: dict[int, Changed] = {}
-        for _ in range(TRIES):
-            left = [job_id for job_id in wanted if job_id not in made]
-            if not left:
-                break
+
+        def attempt(left: Sequence[int], made: dict[int, Changed]) -> None:
             for start in range(0, len(left), CHUNK):
                 self._try_to_change(left[start : start + CHUNK], decide, made)
-        else:
-            raise ConnectionLostError("these jobs change faster than they can be read; try again")
-        return [made[job_id] for job_id in ids]
+
+        return until_made(ids, attempt, tries=TRIES)
 
     def _try_to_change(self, ids: Sequence[int], decide: Decide, made: dict[int, Changed]) -> None:
         head, values, _ = self.run("read", *ids)

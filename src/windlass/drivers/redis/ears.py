@@ -14,6 +14,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from windlass.drivers.inbox import fetch
 from windlass.drivers.redis.wire import MovedError
 from windlass.errors import ConnectionLostError, WindlassError
 
@@ -46,13 +47,7 @@ class Ear:
 
     def get(self, timeout: float) -> list[bytes]:
         """Return what has come, waiting for the first."""
-        found = []
-        try:
-            found.append(self._inbox.get(timeout=max(0.0, timeout)))
-            while True:
-                found.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return found
+        return fetch(self._inbox, timeout)
 
     def close(self) -> None:
         """Stop listening."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass.drivers.base import BatchRecord
+from windlass.drivers.base import BatchRecord, first_batch
 from windlass.drivers.sqlite.insert import text
 from windlass.errors import BatchStateError
 from windlass.job import FINISHED, Status
@@ -118,15 +118,7 @@ class Batches:
         [[batch_id]] = execute(self._sql.draw_batch).fetchall()
         values = (batch_id, new.name, new.origin, text(new.meta), new.parent, text(new.callbacks), now)
         execute(self._sql.open_batch, values)
-        return BatchRecord(
-            id=batch_id,
-            name=new.name,
-            origin=new.origin,
-            meta=new.meta,
-            parent=new.parent,
-            callbacks=new.callbacks,
-            created_at=now,
-        )
+        return first_batch(new, batch_id, now)
 
     def get(self, batch_id: int) -> BatchRecord | None:
         """Return one; what has moved is written."""

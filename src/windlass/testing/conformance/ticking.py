@@ -9,7 +9,7 @@ import pytest
 
 from windlass.drivers.base import Turn
 from windlass.drivers.ticking import HELD, TICKS, NewTick, ScheduleMove, ScheduleRecord
-from windlass.errors import NotYetError, ScheduleStateError
+from windlass.errors import ScheduleStateError
 from windlass.job import ALWAYS, Gate, Hold, Status
 from windlass.testing.conformance.bench import (
     EVERYTHING,
@@ -45,10 +45,7 @@ def declare(driver: Driver, name: str = NAME, **options: Any) -> ScheduleRecord:
     now = driver.now()
     plain = ScheduleRecord(name=name, definition=b'{"cron":"@daily"}', revision=1, watermark=now, created_at=now)
     new = _replace(plain, **options)
-    try:
-        record = driver.change_schedule(name, lambda *_: ScheduleMove(record=new)).record
-    except NotYetError as error:
-        pytest.skip(str(error))
+    record = driver.change_schedule(name, lambda *_: ScheduleMove(record=new)).record
     assert record is not None
     return record
 
