@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.silence import ask_nobody
 from windlass import ConnectionLostError, Windlass
 
 if TYPE_CHECKING:
@@ -58,17 +59,11 @@ def app(proxy: Proxy, redis_url: str) -> Iterator[Windlass]:
     app.close()
 
 
-def ask_nobody(app: Windlass) -> None:
-    """Keep the thread that publishes from asking whether anybody listens: what breaks would be its call."""
-    app.publisher.told(heard=False)
-
-
 @pytest.mark.parametrize("fault", ["half a command", "no reply", "half a reply"])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_broken_call_is_told_and_the_next_one_works(name: str, fault: str, app: Windlass, proxy: Proxy) -> None:
     call = CALLS[name]
     job = app.enqueue("t").id
-    ask_nobody(app)
     match fault:
         case "half a command":
             proxy.cut_requests(after=COMMAND)

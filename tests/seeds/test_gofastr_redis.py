@@ -14,6 +14,7 @@ import pytest
 from tests.seeds.bench import Gate, Open, Spawn, becomes, ended
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis, client_of
+from tests.silence import ask_nobody
 from tests.waiting import until
 from windlass import (
     Claim,
@@ -393,6 +394,7 @@ def test_a_nack_leaves_the_job_in_one_place_wherever_the_connection_breaks(
     """Nack pushes to the next home before it deletes from the last one there, so that a job may be in both."""
     proxy = new_proxy(redis_server.port)
     app, beside = opened(proxy.through(store), backoff=0), opened(store)
+    ask_nobody(app)
     job = app.enqueue("notify")
     claim = claimed(app)
     if fault == "before":
