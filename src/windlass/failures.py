@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from windlass.fingerprint import fingerprint
 from windlass.job import Failure, Kind
 
 TRACEBACK_LIMIT = 16_000
@@ -24,17 +25,21 @@ def describe(error: BaseException, kind: Kind = Kind.ERROR, *, message: str | No
         return msgspec.structs.replace(told, kind=kind if told.kind is Kind.ERROR else told.kind)
     cls = type(error)
     name = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+    text = (message if message is not None else _text(error))[:MESSAGE_LIMIT]
     return Failure(
         type=name,
-        message=(message if message is not None else _text(error))[:MESSAGE_LIMIT],
+        message=text,
         traceback=_traceback(error),
         kind=kind,
         data=_data(error),
+        fingerprint=fingerprint(name, text, _place(error)),
     )
 
 
 def encode(failure: Failure) -> bytes:
-    """Encode for the store."""
+    """Encode for the store, the fingerprint last."""
+    if not failure.fingerprint:
+        failure = msgspec.structs.replace(failure, fingerprint=fingerprint(failure.type, failure.message))
     return msgspec.json.encode(failure)
 
 
@@ -49,6 +54,16 @@ def _text(error: BaseException) -> str:
         return str(error).encode("utf-8", "replace").decode()  # a lone surrogate cannot be stored
     except Exception as broken:  # noqa: BLE001 - a __str__ of the user's
         return f"(its message could not be read: {type(broken).__name__})"
+
+
+def _place(error: BaseException) -> str:
+    """Return the function in which an exception was raised."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return (
+        "" if frame is None else f"{frame.tb_frame.f_globals.get('__name__', '')}.{frame.tb_frame.f_code.co_qualname}"
+    )
 
 
 def _traceback(error: BaseException) -> str:

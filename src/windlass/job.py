@@ -84,6 +84,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Kind = Kind.ERROR
     data: Any = None
     """JSON taken from the exception's ``data`` attribute."""
+    fingerprint: str = ""
+    """Sixteen hexadecimal digits that failures of one cause share; see :mod:`windlass.fingerprint`. The last field, always."""
 
     def __str__(self) -> str:
         """Return ``Type: message``."""

@@ -9,6 +9,7 @@ from windlass.drivers.base import Filter
 from windlass.errors import (
     ConfigurationError,
 )
+from windlass.fingerprint import is_fingerprint
 from windlass.job import FINISHED, Status
 from windlass.times import instant
 
@@ -57,6 +58,7 @@ def select(
     for name, value in texts.items():
         if value is not None:
             check_text(name, value)
+    is_print = error is not None and is_fingerprint(error)
     if batch is not None and not whole(batch):
         raise ConfigurationError(f"batch must be a whole number, not {batch!r}")
     return Filter(
@@ -67,7 +69,8 @@ def select(
         origin=origin,
         batch=None if batch is None else check_id(batch),
         worker=worker,
-        error=error,
+        error=None if is_print else error,
+        fingerprint=error if is_print else None,
         created_after=None if created_after is None else instant(created_after, name="created_after"),
         created_before=None if created_before is None else instant(created_before, name="created_before"),
         started_before=None if started_before is None else instant(started_before, name="started_before"),

@@ -247,6 +247,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     worker: str | None = None
     error: str | None = None
     """The last error's type."""
+    fingerprint: str | None = None
+    """The last error's fingerprint."""
     created_after: float | None = None
     created_before: float | None = None
     started_before: float | None = None
@@ -284,6 +286,26 @@ class Changed(msgspec.Struct, frozen=True):
     """Why it was refused."""
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """One entry of a journal."""
+
+    number: int
+    at: float
+    body: bytes
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What has the same fingerprint among the errors with which jobs are dead or wait to be tried again."""
+
+    fingerprint: str
+    dead: int
+    """Jobs that ended with it, counted up to ``FAULTS`` + 1."""
+    retrying: int
+    """Among the ``FAULTS`` newest jobs that wait to be tried again."""
+    newest: int
+    """The newest of these jobs."""
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``windlass doctor``."""
 
@@ -296,6 +318,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 LINES = 1000
 """Lines of its own log that are kept of a job."""
+FAULTS = 1000
+"""How far jobs with one fingerprint are counted, and how many retrying ones are looked at."""
+SELF = 0
+"""A ``Signal`` about this job is an order to the worker itself; its ``lease`` is the order's number."""
 
 Statement: TypeAlias = "tuple[str, Sequence[Any]]"
 """One SQL statement and its parameters."""
@@ -538,6 +564,30 @@ class Driver(Protocol):
 
     def orphans(self, limit: int) -> list[Record]:
         """Return running jobs whose worker is lost, stopped or unknown, or whose own deadline has passed."""
+
+    def order(self, worker_id: str, order: int) -> bool:
+        """Send a living worker a ``Signal`` with job ``SELF`` and this number. False: there is no such worker."""
+
+    # ------------------------------------------------------------------ what is observed
+
+    def write(self, journal: str, body: bytes, *, keep: int, number: int | None = None) -> int | None:
+        """Add an entry to a journal, with the next number or a given one, and drop all but the newest *keep*.
+
+        Returns its number. ``None``: the given number is not above the last one; nothing was written, so that of those
+        who write for the same moment one does.
+        """
+
+    def entries(self, journal: str, limit: int, before: int | None = None) -> list[Entry]:
+        """Return entries of a journal, the newest first, with number below *before*."""
+
+    def measure(self, additions: Mapping[str, int]) -> None:
+        """Add to sums that never fall, each by its name."""
+
+    def measures(self) -> dict[str, int]:
+        """Return the sums."""
+
+    def faults(self, limit: int) -> list[Fault]:
+        """Return the groups of failures, that with the newest job first; the cost depends on their number, not on the jobs'."""
 
     # ------------------------------------------------------------------ managing
 

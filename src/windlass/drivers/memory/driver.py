@@ -18,6 +18,7 @@ from windlass.drivers.memory.bell import MemoryBell
 from windlass.drivers.memory.hearing import Listeners, MemorySubscription
 from windlass.drivers.memory.reads import expected, matches, source
 from windlass.drivers.memory.store import Store
+from windlass.drivers.memory.watching import Watching
 from windlass.errors import ClosedError
 from windlass.job import NAMED
 
@@ -35,13 +36,14 @@ WORKERS_KEPT = 3600.0
 _ALIVE = ("running", "stopping")
 
 
-class MemoryDriver(Apart):
+class MemoryDriver(Watching, Apart):
     """Jobs in this process, gone when it ends."""
 
     name = "memory"
     capabilities = Capabilities(durable=False, shared=False, transactions=False, atomic_bulk=True, one_machine=True)
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
         self._clock = clock
         self._shift = 0.0
         self._lock = threading.RLock()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from windlass.fingerprint import cut
 from windlass.job import Status
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def matches(entry: Entry, which: Filter) -> bool:
     if which.worker is not None and which.worker != record.worker:
         return False
     if which.started_before is not None and (record.started_at is None or record.started_at >= which.started_before):
+        return False
+    if which.fingerprint is not None and cut(record.error) != which.fingerprint:
         return False
     if which.error is not None:
         return record.error is not None and _error_type(record.error) == which.error

@@ -15,13 +15,13 @@ from windlass.drivers.sqlite.bell import DatagramBell, ring_all
 from windlass.drivers.sqlite.change import change, purge
 from windlass.drivers.sqlite.claim import open_streams, shut_gate
 from windlass.drivers.sqlite.connect import translated
-from windlass.drivers.sqlite.controls import Controls
 from windlass.drivers.sqlite.doctor import diagnose
 from windlass.drivers.sqlite.gates import Gates
 from windlass.drivers.sqlite.insert import Sifted, batches_of, flows_of, keys_of, plan, sift
 from windlass.drivers.sqlite.reads import Reader
 from windlass.drivers.sqlite.turn import RIPE, exchange
 from windlass.drivers.sqlite.tx import TALLY, Tx
+from windlass.drivers.sqlite.watching import Watching
 from windlass.errors import BatchStateError, UniqueConflictError, WindlassError
 from windlass.job import NAMED, Status
 from windlass.lifecycle import TOTALS
@@ -43,7 +43,7 @@ def encoded(values: Collection[Any]) -> str:
     return msgspec.json.encode(list(values)).decode()
 
 
-class SqliteDriver(Controls):
+class SqliteDriver(Watching):
     """Jobs in one SQLite file, or private ones in memory (``path=None``)."""
 
     name = "sqlite"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from windlass.drivers.sqlite.observed import FAULTY
+from windlass.fingerprint import LENGTH, TAIL
 from windlass.job import FINISHED, Record, Status
 
 if TYPE_CHECKING:
@@ -81,6 +83,9 @@ class Reader:
             streams = [t for t in self._streams(which) if t.counts[status]]
             if not streams:
                 continue
+            if status is Status.DEAD and which.fingerprint is not None:
+                yield self._faulty(which, clauses, values)
+                continue
             if status in FINISHED:
                 for tally in streams:
                     exact = ["status = ?", "queue = ?", "task = ?", *clauses]
@@ -91,6 +96,18 @@ class Reader:
                 yield from self._pending(streams, clauses, values)
             where, extra = self._waiting(which, status)
             yield _select(f"{prefix}_{_PLACE[status]} NOT INDEXED", [*where, *clauses]), [*extra, *values]
+
+    def _faulty(self, which: Filter, clauses: list[str], values: list[Any]) -> tuple[str, list[Any]]:
+        """Return the statement that finds dead jobs by the index of their fingerprints."""
+        exact = ["status = 'dead'", FAULTY, f"substr(error, {-TAIL}, {LENGTH}) = ?"]
+        given: list[Any] = [which.fingerprint]
+        for column, value in (("queue", which.queue), ("task", which.task)):
+            if value is not None:
+                exact, given = [*exact, f"{column} = ?"], [*given, value]
+        return _select(f"{self._sql.prefix}_done INDEXED BY {self._sql.prefix}_done_fault", [*exact, *clauses]), [
+            *given,
+            *values,
+        ]
 
     def _pending(self, streams: list[Tally], clauses: list[str], values: list[Any]) -> Iterator[tuple[str, list[Any]]]:
         """Yield a statement for each stream: a short one is read and sorted, a long one is soon met going by id."""
@@ -151,13 +168,17 @@ class Reader:
                     f" ORDER BY a.number DESC LIMIT 1)) {sign} ?"
                 )
                 values.append(limit)
+        last = (
+            f"coalesce((SELECT d.error FROM {p}_done d WHERE d.id = {{id}}),"
+            f" (SELECT a.error FROM {p}_attempt a WHERE a.job_id = {{id}} AND a.error IS NOT NULL"
+            f" ORDER BY a.number DESC LIMIT 1))"
+        )
         if which.error is not None:
-            clauses.append(
-                f"json_extract(coalesce((SELECT d.error FROM {p}_done d WHERE d.id = {{id}}),"
-                f" (SELECT a.error FROM {p}_attempt a WHERE a.job_id = {{id}} AND a.error IS NOT NULL"
-                f" ORDER BY a.number DESC LIMIT 1)), '$.type') = ?"
-            )
+            clauses.append(f"json_extract({last}, '$.type') = ?")
             values.append(which.error)
+        if which.fingerprint is not None:
+            clauses.append(f"substr({last}, {-TAIL}, {LENGTH}) = ?")
+            values.append(which.fingerprint)
         return clauses, values
 
 

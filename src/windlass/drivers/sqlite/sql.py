@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from windlass.drivers.sqlite.observed import OBSERVED
 from windlass.drivers.sqlite.statements import FLOW, GLANCE
 from windlass.job import Record, Status
 
@@ -179,7 +180,7 @@ class Sql:
         from windlass.drivers.sqlite.tx import TALLY
 
         self.prefix = prefix
-        for name, statement in (_STATEMENTS | FLOW).items():
+        for name, statement in (_STATEMENTS | FLOW | OBSERVED).items():
             setattr(self, name, " ".join(statement.replace("{p}", prefix).split()))
         self.streams = _STREAMS.replace("{p}", prefix)
         self.head = _HEAD.replace("{p}", prefix)

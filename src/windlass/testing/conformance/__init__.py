@@ -26,6 +26,7 @@ _PARTS = (
     "inserting",
     "limiting",
     "managing",
+    "observing",
     "racing",
     "reading",
     "settling",
@@ -44,6 +45,7 @@ from windlass.testing.conformance.holding import Holding  # noqa: E402
 from windlass.testing.conformance.inserting import Inserting  # noqa: E402
 from windlass.testing.conformance.limiting import Limiting  # noqa: E402
 from windlass.testing.conformance.managing import Managing  # noqa: E402
+from windlass.testing.conformance.observing import Observing  # noqa: E402
 from windlass.testing.conformance.racing import Racing  # noqa: E402
 from windlass.testing.conformance.reading import Reading  # noqa: E402
 from windlass.testing.conformance.settling import Settling  # noqa: E402
@@ -66,6 +68,7 @@ class DriverConformance(
     Racing,
     Telling,
     Ticking,
+    Observing,
     Sharing,
     Bench,
 ):

@@ -71,6 +71,7 @@ CREATE TABLE {p}_timer (
     crashes INTEGER NOT NULL
 );
 CREATE INDEX {p}_timer_due ON {p}_timer (run_at);
+CREATE INDEX {p}_timer_retrying ON {p}_timer (id) WHERE retrying = 1;
 
 CREATE TABLE {p}_running (
     id INTEGER PRIMARY KEY,
@@ -109,6 +110,9 @@ CREATE TABLE {p}_done (
 );
 CREATE INDEX {p}_done_list ON {p}_done (status, queue, task);
 CREATE INDEX {p}_done_age ON {p}_done (status, finished_at);
+-- What is dead by the fingerprint at the end of its error.
+CREATE INDEX {p}_done_fault ON {p}_done (substr(error, -18, 16))
+    WHERE status = 'dead' AND substr(error, -33, 15) = '"fingerprint":"';
 
 -- Attempts that did not end their job. The last attempt of a finished job is in done.
 CREATE TABLE {p}_attempt (
@@ -279,4 +283,19 @@ CREATE TABLE {p}_signal (
 CREATE TABLE {p}_ear (
     address TEXT PRIMARY KEY,
     until REAL NOT NULL          -- renewed while it listens
+) WITHOUT ROWID;
+
+-- Logs that keep their newest entries: who did what, and how things stood each minute and hour.
+CREATE TABLE {p}_journal (
+    journal TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at REAL NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (journal, number)
+) WITHOUT ROWID;
+
+-- Sums that never fall: how long jobs have waited and run.
+CREATE TABLE {p}_sum (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
 ) WITHOUT ROWID;
