@@ -14,11 +14,11 @@ from windlass.drivers.base import Filter, Finding, PastAttempt, Tally, Turn, Tur
 from windlass.drivers.postgres import schema
 from windlass.drivers.postgres.doctor import diagnose
 from windlass.drivers.postgres.enqueue import Enqueues
-from windlass.drivers.postgres.managing import Managing
 from windlass.drivers.postgres.marks import FULL, Marks
 from windlass.drivers.postgres.reads import Reader
 from windlass.drivers.postgres.tied import insertion
 from windlass.drivers.postgres.turn import answer, array, parameters
+from windlass.drivers.postgres.watching import Watching
 from windlass.errors import StoreError
 from windlass.job import Status
 from windlass.lifecycle import TOTALS
@@ -35,7 +35,7 @@ FRESH = 10.0
 """Seconds for which the store's clock is known well enough."""
 
 
-class PostgresDriver(Managing):
+class PostgresDriver(Watching):
     """Jobs in a PostgreSQL database."""
 
     def __init__(self, url: str, **options: Any) -> None:

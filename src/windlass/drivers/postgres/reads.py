@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from windlass.drivers.postgres.observed import FAULTY, PRINT
 from windlass.drivers.postgres.turn import array
+from windlass.fingerprint import LENGTH, TAIL
 from windlass.job import FINISHED, Record, Status
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 # What is read is bounded by LIMIT, in the order of an index; without this the planner may prefer to read and sort everything
 # when its statistics are old.
-_PLAN = "; ".join(
+PLAN = "; ".join(
     f"SET LOCAL {name} = off"
     for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "jit")
 )
@@ -46,7 +48,7 @@ class Reader:
     def __init__(self, connection: Connection, sql: Sql) -> None:
         self._connection = connection
         self._sql = sql
-        connection.execute(_PLAN, prepare=False)
+        connection.execute(PLAN, prepare=False)
         self._streams: list[tuple[int, str, str]] = connection.execute(sql.streams).fetchall()
 
     def find(self, which: Filter, *, limit: int, offset: int, before: int | None) -> list[Record]:
@@ -109,6 +111,9 @@ class Reader:
             yield self._ordered(f"{p}_job t", clauses, "t.id"), (*values, low, high, most)
         else:
             for status in which.statuses or tuple(Status):
+                if status is Status.DEAD and which.fingerprint is not None:
+                    yield self._of_fault(which, bounds=(low, high, most))
+                    continue
                 for place in self._places(status):
                     yield self._of_place(which, place, bounds=(low, high, most))
 
@@ -126,6 +131,13 @@ class Reader:
         each = "unnest(%s::text::integer[]) AS w (stream)"
         statement = f"SELECT found.id FROM {each} CROSS JOIN LATERAL ({inner}) AS found {_ANY}"
         return statement, (streams, *given, *values, *bounds, bounds[2])
+
+    def _of_fault(self, which: Filter, *, bounds: tuple[int, int, int]) -> tuple[str, Sequence[Any]]:
+        """Return the statement that finds dead jobs by the index of their fingerprints."""
+        clauses, values = self._residual(msgspec.structs.replace(which, fingerprint=None), "t.id", "done")
+        exact = ["t.status = 'dead'", FAULTY, f"{PRINT} = %s", "t.stream = ANY (%s::text::integer[])", *clauses]
+        statement = self._ordered(f"{self._sql.prefix}_done t", exact, "t.id", first=f"{PRINT} DESC, ")
+        return statement, (which.fingerprint, self._matching(which), *values, *bounds)
 
     @staticmethod
     def _ordered(table: str, clauses: Sequence[str], order: str, *, first: str = "") -> str:
@@ -246,6 +258,9 @@ class Reader:
             last = f"replace(({self._last('error', job, table)})::text, '\\u0000', '\\ufffd')::json"
             clauses.append(f"{last} ->> 'type' = %s")
             values.append(which.error)
+        if which.fingerprint is not None:
+            clauses.append(f"left(right(({self._last('error', job, table)})::text, {TAIL}), {LENGTH}) = %s")
+            values.append(which.fingerprint)
         return clauses, values
 
     def _last(self, column: str, job: str, table: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+from windlass.drivers.postgres.observed import OBSERVED
 from windlass.job import Record, Status
 from windlass.lifecycle import TOTALS
 
@@ -318,7 +319,7 @@ class Sql:
         self.news = f"{schema}.{prefix} news"
         if len(self.news) > CHANNEL:
             self.news = f"{self.channel[: CHANNEL - 5]} news"
-        for name, statement in _STATEMENTS.items():
+        for name, statement in (_STATEMENTS | OBSERVED).items():
             setattr(self, name, " ".join(statement.replace("{p}", self.prefix).split()))
         sums = ", ".join(f"coalesce(sum(c.{name}), 0)::bigint" for name in COUNTERS)
         columns = ", ".join(COUNTERS)

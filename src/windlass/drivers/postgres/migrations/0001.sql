@@ -138,6 +138,9 @@ CREATE TABLE {p}_done (
     PRIMARY KEY (stream, status, id)        -- lists without sorting; a job knows its stream, and there are three statuses
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.1);
 CREATE INDEX {n}_done_age ON {p}_done (status, finished_at);
+-- What is dead by the fingerprint at the end of its error.
+CREATE INDEX {n}_done_fault ON {p}_done (left(right(error::text, 18), 16) COLLATE "C", id)
+    WHERE status = 'dead' AND left(right(error::text, 33), 15) = '"fingerprint":"';
 
 -- Attempts that did not end their job. The last attempt of a finished job is in done.
 CREATE TABLE {p}_attempt (
@@ -325,3 +328,18 @@ CREATE TABLE {p}_ear (
     id text PRIMARY KEY,
     until double precision NOT NULL
 );
+
+-- Logs that keep their newest entries: who did what, and how things stood each minute and hour.
+CREATE TABLE {p}_journal (
+    number bigint NOT NULL,
+    at double precision NOT NULL,
+    journal text COLLATE "C" NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (journal, number)
+);
+
+-- Sums that never fall: how long jobs have waited and run. Room on the page, so that adding touches no index.
+CREATE TABLE {p}_sum (
+    value bigint NOT NULL,
+    name text COLLATE "C" PRIMARY KEY
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
