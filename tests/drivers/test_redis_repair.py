@@ -11,6 +11,7 @@ from windlass.drivers.base import Filter, Turn, Worker
 from windlass.drivers.redis import RedisDriver
 from windlass.job import ALWAYS, Gate, Hold, NewJob, Status
 from windlass.testing.conformance.bench import assert_counted, in_every_status
+from windlass.testing.conformance.observing import die
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,18 @@ def test_a_job_in_no_index_is_put_back_where_its_value_says(
     }
     assert [r.task for r in driver.orphans(10)][:1] == ["hand"]
     assert driver.purge(dict.fromkeys((Status.COMPLETED, Status.DEAD, Status.CANCELLED), 0.0), 10) == 3
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_dead_job_joins_the_group_of_its_failure_again(driver: RedisDriver) -> None:
+    dead = die(driver, "no user 1")
+    [group] = driver.faults(10)
+    for key in (f"fault:{group.fingerprint}", "fault"):
+        driver.clients.ask("DEL", driver.key(key))
+    assert driver.faults(10) == []
+    driver.tidy()
+    assert driver.faults(10) == [group]
+    assert driver.find(Filter(statuses=(Status.DEAD,), fingerprint=group.fingerprint), limit=5) == [dead]
 
 
 def test_a_running_job_without_a_holder_is_an_orphan_again(driver: RedisDriver) -> None:

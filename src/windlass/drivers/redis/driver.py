@@ -22,6 +22,7 @@ from windlass.drivers.redis.insert import Enqueues
 from windlass.drivers.redis.notes import Notes
 from windlass.drivers.redis.reads import Reader
 from windlass.drivers.redis.schedules import Schedules
+from windlass.drivers.redis.watching import Watching
 from windlass.errors import ConfigurationError, StoreError
 from windlass.job import NAMED, Record, Status
 from windlass.lifecycle import TOTALS
@@ -46,7 +47,7 @@ _STATUS = {letter.encode(): status for status, letter in _STATUSES.items()}
 _ALIVE = ("running", "stopping")
 
 
-class RedisDriver(Changes, Gates, Batches, Schedules, Notes):
+class RedisDriver(Changes, Gates, Batches, Schedules, Notes, Watching):
     """Jobs in Redis."""
 
     def __init__(self, url: str, **options: Any) -> None:

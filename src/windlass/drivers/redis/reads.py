@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from windlass.fingerprint import cut
 from windlass.job import FINISHED, Record, Status
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ class Reader:
         for status in dict.fromkeys(which.statuses or tuple(Status)):
             if status is Status.PENDING:
                 indexes += [key(line.format(n)) for n in streams for line in ("ready:{}", "back:{}", "wait:{}:b")]
+            elif status is Status.DEAD and which.fingerprint is not None:
+                indexes.append(key(f"fault:{which.fingerprint}"))
             elif status in FINISHED:
                 letter = {Status.COMPLETED: "c", Status.DEAD: "d", Status.CANCELLED: "x"}[status]
                 indexes += [key(f"done:{n}:{letter}") for n in streams]
@@ -216,6 +219,8 @@ def matches(record: Record, which: Filter) -> bool:
     if which.created_before is not None and record.created_at >= which.created_before:
         return False
     if which.started_before is not None and (record.started_at is None or record.started_at >= which.started_before):
+        return False
+    if which.fingerprint is not None and cut(record.error) != which.fingerprint:
         return False
     return which.error is None or _error_type(record) == which.error
 

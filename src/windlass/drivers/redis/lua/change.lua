@@ -1,4 +1,4 @@
--- uses: clock value | count place ring body keys(holds) batches(batches) gates(gates) move
+-- uses: clock value | count place ring body keys(holds) batches(batches) gates(gates) fault signal move
 -- Writes decisions about jobs, each if the job is still as it was seen.
 -- Args: for each: id, the head as seen, op, head, tail, past, a new body or nothing.
 -- Returns: the positions of those that were not written; position and rival of each that another job kept from moving, which has its

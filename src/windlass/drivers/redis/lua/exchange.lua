@@ -1,4 +1,4 @@
--- uses: clock value | count place ring minute body keys(holds) batches(batches) gates(gates) new(store) move claim
+-- uses: clock value | count place ring minute body keys(holds) batches(batches) gates(gates) new(store) fault signal move claim
 -- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, brings signals.
 -- Args: worker, 1 if it has beaten, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of
 --   starts, when the first of the completed ended, number of parts of the demand (0 = what the class takes), of the streams of jobs

@@ -1,18 +1,4 @@
 -- Takes a job from where it is and puts it where it was decided.
-local function signal(worker, id, lease, cancel)
-  local mail = P .. 'mail:' .. worker
-  call('SADD', mail, id .. ':' .. string.format('%.0f', lease) .. ':' .. cancel)
-  call('EXPIRE', mail, 86400)
-  local card = call('HGET', P .. 'worker', worker)
-  if card and byte(card, 18) > 0 then
-    local bell = P .. 'bell:' .. sub(card, 19, 18 + byte(card, 18))
-    if call('EXISTS', bell) == 0 then
-      call('RPUSH', bell, 1)
-      call('EXPIRE', bell, 3600)
-    end
-  end
-end
-
 local function draw()
   return call('INCR', P .. 'seq')
 end
@@ -64,6 +50,10 @@ local function depart(id, v, s, flow)
   end
   local letter = char(old)
   unfile(id, s .. ':' .. letter)
+  if old == D then
+    local fault = fault_in(error_of(v))
+    if fault then leave(P .. 'fault:' .. fault, id) end
+  end
   return letter
 end
 
@@ -157,6 +147,7 @@ local function move(id, v, op, head, tail, past, by_hand, new)
     join(P .. 'wait:' .. s .. ':' .. first, id, id)
   else
     file(id, s .. ':' .. first, unpack_at('<d', head, 33))
+    if first == 'd' and tail ~= '' then blame(id, fault_in(sub(tail, 5, 4 + unpack_at('<I4', tail)))) end
   end
   set(id, first .. sub(v, 2, 13) .. head .. rest .. worker .. body .. tail)
   add(s, first, 1)

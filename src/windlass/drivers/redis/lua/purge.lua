@@ -1,4 +1,4 @@
--- uses: clock value | count place body keys(holds) batches(batches) gates(gates) move
+-- uses: clock value | count place body keys(holds) batches(batches) gates(gates) fault signal move
 -- Deletes finished jobs, those of each stream that began to end first.
 -- Args: the letter of a status, age in seconds, limit, numbers of streams. Returns: how many, 1 if there may be more.
 call('DEL', P .. 'nothing')

@@ -1,4 +1,4 @@
--- uses: clock value | count place ring body keys(holds) batches(batches) gates(gates) move
+-- uses: clock value | count place ring body keys(holds) batches(batches) gates(gates) fault signal move
 -- Looks at a slice of the jobs, and puts those back that are missing where their value says they are.
 -- Args: how many at a time. Returns: 1 when all have been looked at, how many were put back.
 call('DEL', P .. 'nothing')
@@ -84,6 +84,11 @@ local function mend(id, v, flow)
   local lost = missing('SISMEMBER', bucket(of, number), id) or missing('ZSCORE', P .. 'done:' .. of, number)
     or not first or tonumber(first) > finished
   if lost then file(id, of, finished) end
+  local fault = letter == 'd' and fault_in(error_of(v))
+  if fault and missing('ZSCORE', P .. 'fault:' .. fault, id) then
+    blame(id, fault)
+    lost = true
+  end
   return lost
 end
 

@@ -1,4 +1,4 @@
--- uses: clock value | count place body keys(holds) batches(batches) gates(gates) move
+-- uses: clock value | count place body keys(holds) batches(batches) gates(gates) fault signal move
 -- Looks at a slice of the unique keys and one of the gates, and takes out what no job stands behind.
 -- Args: how many at a time. Returns: 1 when all have been looked at, how many were taken out.
 call('DEL', P .. 'nothing')
