@@ -41,6 +41,7 @@ from windlass.errors import (
     UnknownTaskError,
     WindlassError,
     WorkerError,
+    WorkerNotFoundError,
     WorkerStateError,
 )
 from windlass.events import (
@@ -158,6 +159,7 @@ __all__ = [
     "WindlassError",
     "WorkerError",
     "WorkerLost",
+    "WorkerNotFoundError",
     "WorkerStarted",
     "WorkerStateError",
     "WorkerStopped",

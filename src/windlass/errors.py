@@ -32,6 +32,7 @@ The tree::
     │   ├── CorruptStoreError       the store's own files are damaged
     │   └── SchemaError             not migrated, or made by a newer release
     └── WorkerError
+        ├── WorkerNotFoundError     .worker (also LookupError)
         ├── WorkerStateError        started twice
         └── ShutdownTimeoutError    .job_ids that were given back
 
@@ -240,6 +241,14 @@ class SchemaError(StoreError):
 
 class WorkerError(WindlassError):
     """A worker was misused or could not do as told."""
+
+
+class WorkerNotFoundError(WorkerError, LookupError):
+    """There is no such worker, or it does not live."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(f"there is no worker {worker!r} that lives")
+        self.worker = worker
 
 
 class WorkerStateError(WorkerError):

@@ -10,7 +10,8 @@ import pytest
 
 from tests.programs import Program
 from windlass import Progress, Windlass
-from windlass.drivers.base import Note
+from windlass.drivers.base import Note, Turn
+from windlass.drivers.base import Worker as Card
 from windlass.terms import Terms, terms_of
 
 Run = Callable[..., Any]
@@ -412,3 +413,38 @@ def test_a_limit_that_cannot_be_right_is_refused(windlass: Run, store: Windlass,
     """With its reason, and nothing is set."""
     assert windlass("limits", *URL, *words).code == 2
     assert store.limits() == []
+
+
+def test_failures_are_listed_in_groups_and_retried_as_such(dead: int, windlass: Run) -> None:
+    """By their fingerprint."""
+    [group] = json.loads(windlass("failures", *URL, "--json").out)
+    assert (group["type"], group["dead"], group["newest"]["id"]) == ("ValueError", 1, dead)
+    shown = windlass("failures", *URL).out
+    assert group["fingerprint"] in shown
+    assert "ValueError: no route" in shown
+    assert "\x1b" not in shown
+    listed = json.loads(windlass("jobs", *URL, "--error", group["fingerprint"], "--json").out)
+    assert [job["id"] for job in listed["jobs"]] == [dead]
+    done = json.loads(windlass("retry", *URL, "--error", group["fingerprint"], "--yes", "--json").out)
+    assert done["ids"] == [dead]
+    assert json.loads(windlass("failures", *URL, "--json").out) == []
+
+
+def test_the_audit_is_listed(store: Windlass, windlass: Run) -> None:
+    """Who did what to how many."""
+    store.record_action("ada", "retry", "3 jobs", done=2, refused=1)
+    [row] = json.loads(windlass("audit", *URL, "--json").out)
+    assert (row["actor"], row["action"], row["target"], row["done"], row["refused"]) == ("ada", "retry", "3 jobs", 2, 1)
+    assert "3 jobs" in windlass("audit", *URL).out
+    assert json.loads(windlass("audit", *URL, "--before", "1", "--json").out) == []
+
+
+def test_a_worker_is_told_what_to_do(store: Windlass, windlass: Run) -> None:
+    """One that is not there is an error."""
+    store.driver.beat(Card(id="w1", host="h", pid=1))
+    for option in ("--quiet", "--resume", "--stop"):
+        assert "w1" in windlass("workers", *URL, option, "w1").out
+    turned = store.driver.exchange(Turn(worker="w1"))
+    assert sorted(signal.lease for signal in turned.signals) == [1, 2, 3]
+    refused = windlass("workers", *URL, "--quiet", "w2")
+    assert (refused.code, "no worker 'w2'" in refused.err) == (1, True)

@@ -49,7 +49,7 @@ FILTERS: dict[str, Any] = {
     "tag": _filter(str | None, "--tag", "Only with this tag.", metavar="TAG"),
     "origin": _filter(str | None, "--origin", "Only from this origin.", metavar="TEXT"),
     "worker": _filter(str | None, "--worker", "Only those that this worker runs or ran last.", metavar="ID"),
-    "error": _filter(str | None, "--error", "Only with this type of last error.", metavar="TYPE"),
+    "error": _filter(str | None, "--error", "Only with this type of last error, or its fingerprint.", metavar="TYPE"),
     "created_after": _filter(
         datetime | None, "--created-after", "An ISO 8601 instant with its zone.", metavar="INSTANT", parser=instant
     ),

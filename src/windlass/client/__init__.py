@@ -8,10 +8,11 @@ from windlass.client.batching import Batching
 from windlass.client.claiming import Claiming
 from windlass.client.declaring import Declaring
 from windlass.client.limiting import Limiting
+from windlass.client.observing import Observing
 from windlass.client.reading import Reading
 
 
-class Client(Batching, Limiting, Reading, Claiming, Declaring):
+class Client(Batching, Limiting, Reading, Observing, Claiming, Declaring):
     """What can be asked of a store of jobs, whether or not this process knows their tasks."""
 
 

@@ -99,8 +99,8 @@ class Reading(Handle):
     ) -> Page:
         """Return matching jobs, newest first, and a cursor: pass ``page.next`` as ``after=`` for the next page.
 
-        ``status`` may be several; ``"failed"`` means retrying and dead. ``error`` is an exception type or its stored
-        name. At most 1,000 a page.
+        ``status`` may be several; ``"failed"`` means retrying and dead. ``error`` is an exception type, its stored
+        name, or a fingerprint. At most 1,000 a page.
         """
         if not whole(limit) or not 1 <= limit <= LARGEST_PAGE:
             raise ConfigurationError(f"limit must be a whole number from 1 to {LARGEST_PAGE}, not {limit!r}")

@@ -136,6 +136,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     processed: int = 0
     refused: int = 0
     """Writes of this worker that were refused because the lease had moved on."""
+    quiet: bool = False
+    """It was told to claim nothing more."""
     bell: str = ""
     """Where to ring it, in the driver's own spelling."""
     note: str = ""

@@ -78,6 +78,10 @@ class Heart:
         self.beat()
         self.resting = False
 
+    def soon(self) -> None:
+        """Beat as soon as may be: the card has changed in a way that people wait to see."""
+        self._beats.wake()
+
     def _tick(self) -> None:
         if not self.resting:
             self.beat()

@@ -1,4 +1,4 @@
-"""Maintenance: every worker takes back lost jobs, deletes what has been kept long enough, and tidies the store.
+"""Maintenance: every worker takes back lost jobs, deletes what was kept long enough, takes samples, tidies the store.
 
 No leader is needed: each step is a small conditional write, and doing it twice changes nothing.
 """
@@ -13,6 +13,7 @@ from windlass import failures, lifecycle, rescuer, telling
 from windlass.drivers.base import Filter
 from windlass.events import JobDead, WorkerLost
 from windlass.job import Failure, Status
+from windlass.worker.sampler import Sampler
 from windlass.worker.service import Service
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.job import Record
     from windlass.lifecycle import Transition
+    from windlass.worker.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +44,12 @@ class Maintenance:
         worker: Callable[[], str],
         trusted: Callable[[], bool],
         resting: Callable[[], bool],
+        ledger: Ledger,
         queues: tuple[str, ...] | None = None,
     ) -> None:
         self._app = app
+        self._ledger = ledger
+        self._sampler = Sampler(app.driver)
         self._queues = queues
         self._warned: set[str] = set()
         self._worker = worker
@@ -55,6 +60,7 @@ class Maintenance:
         now = time.monotonic()
         self._next_purge = now + RETENTION / 10
         self._next_tidy = now + TIDY
+        self._next_entry = now + app.settings.beat
         # At once: a worker that never lives for a second must rescue its predecessor's jobs all the same.
         self._service = Service("maintenance", self.tick, interval=RESCUE, at_once=True)
 
@@ -78,6 +84,10 @@ class Maintenance:
         if now >= self._next_purge:
             # With more to delete it goes on in the next tick: ten thousand a second keep up with any rate of finishing.
             self._next_purge = now + (RETENTION if self._purge(self._kept) else 0.0)
+        self._sampler.tick()
+        if now >= self._next_entry:
+            self._next_entry = now + self._app.settings.beat
+            self._ledger.write()
         if now >= self._next_tidy:
             self._next_tidy = now + TIDY
             self._app.driver.tidy()

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from windlass.drivers.base import Filter, Take, Turn
+from windlass.drivers.base import SELF, Filter, Take, Turn
 from windlass.job import Outcome, Status
 from windlass.lifecycle import Settlement
 from windlass.limits import wide_gates
@@ -30,7 +30,7 @@ from windlass.worker.service import LEAVE, Backoff
 from windlass.worker.stopper import Stopper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from windlass.app import Windlass
     from windlass.drivers.base import Bell, Signal, Turned
@@ -69,8 +69,10 @@ class Pump:
         selection: Selection,
         stopping: threading.Event,
         teller: Teller,
+        on_order: Callable[[int], None],
     ) -> None:
         self._app = app
+        self._on_order = on_order
         self._driver = app.driver
         self.worker = worker
         self._bell = bell
@@ -88,6 +90,8 @@ class Pump:
         self._unsettled: list[Settlement] = []
         self._signals: deque[tuple[Cause, int | None]] = deque()
         self._accepting = True
+        self.quiet = False
+        """Whether it was told to claim nothing more for now."""
         self._asleep = False
         self._all_ended = threading.Event()
         self._due: float | None = None
@@ -135,6 +139,11 @@ class Pump:
         if self._asleep:
             self._asleep = False
             self._bell.ring()
+
+    def go_quiet(self, quiet: bool) -> None:  # noqa: FBT001 - one state or the other
+        """Claim nothing more until told otherwise."""
+        self.quiet = quiet
+        self._bell.ring()
 
     def stop_claiming(self) -> None:
         """Claim nothing more, and give back what has not started."""
@@ -268,7 +277,7 @@ class Pump:
 
     def _free(self) -> int:
         """Slots for new claims."""
-        if not self._accepting or self.roster.closed:
+        if not self._accepting or self.quiet or self.roster.closed:
             return 0
         return self._concurrency - self.roster.busy
 
@@ -435,6 +444,9 @@ class Pump:
     # ------------------------------------------------------------------ stopping handlers
 
     def _signalled(self, signal: Signal) -> None:
+        if signal.job_id == SELF:
+            self._on_order(signal.lease)
+            return
         execution = self.running.get(signal.lease)
         if execution is not None:
             self.stopper.interrupt(execution, Cause.CANCEL if signal.cancel else Cause.LOST)

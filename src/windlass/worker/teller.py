@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from windlass.app import Windlass
     from windlass.lifecycle import Settlement
     from windlass.worker.execution import Execution
+    from windlass.worker.ledger import Ledger
 
 
 class Teller:
     """Counts and tells."""
 
-    def __init__(self, app: Windlass) -> None:
+    def __init__(self, app: Windlass, ledger: Ledger) -> None:
         self._app = app
+        self._ledger = ledger
         self._hub = app.hub
         self.processed = 0
         self.failed = 0
@@ -52,6 +54,7 @@ class Teller:
                 self.refused += 1
                 self._hub.emit(LeaseLost(job=self._app.wrap(record)))
                 continue
+            self._ledger.enter(record, settlement.finished_at)
             if transition.outcome is Outcome.COMPLETED:
                 self.processed += 1
             elif transition.outcome is Outcome.FAILED:
@@ -64,8 +67,11 @@ class Teller:
         """Tell that an attempt was completed by its own transaction."""
         self.ended += 1
         self.processed += 1
+        duration = time.monotonic() - execution.started
+        started = execution.record.started_at
+        if started is not None:
+            self._ledger.enter(execution.record, started + duration)
         if self._hub.wants(JobCompleted):
             record = msgspec.structs.replace(execution.record, status=Status.COMPLETED, lease=0)
-            duration = time.monotonic() - execution.started
             # Its result went by: only the store has it.
             self._hub.emit(JobCompleted(job=self._app.wrap(record), duration=duration, cut=("result",)))

@@ -18,6 +18,7 @@ import msgspec
 from windlass.context import _current
 from windlass.errors import ConfigurationError, ConnectionLostError, ShutdownTimeoutError, WorkerStateError
 from windlass.events import WorkerStarted, WorkerStopped
+from windlass.observed import ORDERS
 from windlass.queues import select
 from windlass.times import seconds
 from windlass.worker import logs
@@ -25,6 +26,7 @@ from windlass.worker.batches import Batches
 from windlass.worker.execution import Cause
 from windlass.worker.heart import Heart, new_card
 from windlass.worker.lanes import Lanes
+from windlass.worker.ledger import Ledger
 from windlass.worker.maintenance import Maintenance
 from windlass.worker.pump import Pump
 from windlass.worker.scheduler import Scheduler
@@ -94,6 +96,8 @@ class Worker:
         self._prepared = False
         """Whether the hooks of a start have been called, and those of a stop not yet."""
         self._waiting = False
+        self._wake: queue.SimpleQueue[None] | None = None
+        """Ends the waiting of :meth:`run`."""
 
     # ------------------------------------------------------------------ what it is
 
@@ -130,7 +134,9 @@ class Worker:
             if self.alive:
                 raise WorkerStateError("this worker is running already; stop() it first")
             self._hurry.up = False
-            parts = _Parts(self._app, concurrency=self._concurrency, selection=self._selection)
+            parts = _Parts(
+                self._app, concurrency=self._concurrency, selection=self._selection, on_stop=self._stop_ordered
+            )
             try:
                 self._prepare()
                 parts.start()
@@ -179,6 +185,14 @@ class Worker:
         self._app.hub.emit(WorkerStopped(worker=parts.pump.worker))
         return given
 
+    def _stop_ordered(self) -> None:
+        """Stop as a signal would; a worker that no process waits for stops by itself."""
+        if self._wake is not None:
+            self._signals += 1
+            self._wake.put(None)
+        else:
+            threading.Thread(target=self._stop, args=(self._app.settings.grace,), name="windlass-stop").start()
+
     def __enter__(self) -> Self:
         """Start."""
         self.start()
@@ -204,6 +218,7 @@ class Worker:
         # An Event may deadlock when it is set by a signal handler of the thread that waits for it; this queue may not.
         wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._signals = 0
+        self._wake = wake
 
         def received(_number: int, _frame: object) -> None:
             self._signals += 1
@@ -220,6 +235,7 @@ class Worker:
             if on_tick is not None:
                 on_tick(self.snapshot())
         finally:
+            self._wake = None
             for number, handler in before.items():
                 signal.signal(number, handler)
         return reason
@@ -267,14 +283,16 @@ class _Flag:
 class _Parts:
     """The threads of one start."""
 
-    def __init__(self, app: Windlass, *, concurrency: int, selection: Selection) -> None:
+    def __init__(self, app: Windlass, *, concurrency: int, selection: Selection, on_stop: Callable[[], None]) -> None:
         logs.install()
         self._app = app
+        self._on_stop = on_stop
         self.pid = os.getpid()
         self.state = "running"
         self._stopping = threading.Event()
         self._bell = app.driver.bell()
-        self.teller = Teller(app)
+        self.ledger = Ledger(app.driver)
+        self.teller = Teller(app, self.ledger)
         self.pump = Pump(
             app,
             worker=_new_id(),
@@ -283,6 +301,7 @@ class _Parts:
             selection=selection,
             stopping=self._stopping,
             teller=self.teller,
+            on_order=self._ordered,
         )
         self._concurrency = concurrency
         self._base = new_card(
@@ -294,6 +313,7 @@ class _Parts:
             worker=lambda: self.pump.worker,
             trusted=lambda: self.heart.trusted,
             resting=lambda: self.heart.resting,
+            ledger=self.ledger,
             queues=selection.names,
         )
         self.batches = self.pump.batches = Batches(
@@ -332,13 +352,14 @@ class _Parts:
         self.pump.scribe.stop()
         self.batches.stop()
         self.heart.stop()
-        if self.heart.age < 2 * self._app.settings.beat:  # else the store is away, and signing off would wait for it
+        if self.heart.age < 2 * self._app.settings.beat:  # else the store is away, and this would wait for it
             self._sign_off()
         self.close()
         return given
 
     def _sign_off(self) -> None:
         try:
+            self.ledger.write()
             self._app.driver.retire(self.pump.worker)
         except Exception as error:  # noqa: BLE001 - the others will notice by the missing heartbeat
             log.warning("worker %s could not sign off: %s", self.pump.worker, error)
@@ -390,8 +411,19 @@ class _Parts:
             running=self.pump.roster.busy,
             processed=self.teller.processed,
             refused=self.teller.refused,
+            quiet=self.pump.quiet,
             note=f"stuck jobs that do not stop: {stuck[:10]}" if stuck else "",
         )
+
+    def _ordered(self, number: int) -> None:
+        """Obey what an operator has told this worker; called by the pump."""
+        order = next((order for order, known in ORDERS.items() if known == number), None)
+        log.info("worker %s is told to %s", self.pump.worker, order or f"do what this release does not know ({number})")
+        if order == "stop":
+            self._on_stop()
+        elif order is not None:
+            self.pump.go_quiet(order == "quiet")
+            self.heart.soon()
 
     def _lost(self) -> None:
         """The store has declared this worker lost: its leases are gone; come back under a new id."""
