@@ -136,6 +136,10 @@ class Wire:
             return ConnectionLostError(f"Redis has not answered for {self.patience:g} s; the connection was given up")
         return ConnectionLostError(f"the connection to Redis was lost: {error}")
 
+    def fileno(self) -> int:
+        """Return what to watch for an answer."""
+        return self._socket.fileno()
+
     def waits(self, seconds: float) -> bool:
         """Wait for something to come that was not asked for; tell whether it has."""
         return bool(self._poll.poll(seconds * 1000))
