@@ -52,3 +52,15 @@ def instant(value: datetime, *, name: str) -> float:
 def moment(value: float | None) -> datetime | None:
     """Convert seconds since the epoch to an aware UTC ``datetime``; ``None`` stays ``None``."""
     return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+def span(seconds: float | None) -> str:
+    """Show a length of time in its largest sensible unit."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.3g} s"

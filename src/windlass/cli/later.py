@@ -9,7 +9,6 @@ from windlass.errors import NotYetError
 
 _ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
 _NAMES = {
-    "dashboard": "Serve the dashboard",
     "copy": "Copy a store to another",
 }
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from windlass import times
 from windlass.report import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
+span = times.span
 STYLES = {
     "pending": "cyan", "running": "blue", "completed": "green", "retrying": "yellow", "dead": "red", "lost": "red",
     "ok": "green", "note": "cyan", "warning": "yellow", "error": "red", "paused": "yellow", "stopping": "yellow",
@@ -116,18 +118,6 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], N
 def time(value: datetime | None) -> str:
     """Show an instant in the reader's own zone."""
     return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
-
-
-def span(seconds: float | None) -> str:
-    """Show a length of time in its largest sensible unit."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def _console() -> Any:

@@ -9,6 +9,7 @@ from windlass.cli import (
     batches,
     bench,
     change,
+    dashboard,
     enqueue,
     flow,
     jobs,
@@ -57,7 +58,22 @@ def root(
     """Take the options that stand before the command."""
 
 
-for group in (work, enqueue, status, jobs, batches, watch, change, flow, limits, schedules, store, bench, later):
+for group in (
+    work,
+    enqueue,
+    status,
+    jobs,
+    batches,
+    watch,
+    change,
+    flow,
+    limits,
+    schedules,
+    store,
+    dashboard,
+    bench,
+    later,
+):
     group.add(cli)
 
 

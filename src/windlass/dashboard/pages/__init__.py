@@ -1,0 +1,1 @@
+"""The pages: an endpoint each, a plain function of a call that returns a response."""
