@@ -58,7 +58,7 @@ class Call:
     def url(self, route: str, query: Mapping[str, Any] | None = None, /, **path: Any) -> str:
         """Return the path of a route, wherever the dashboard is mounted."""
         spelt = {key: quote(value, safe="/") if isinstance(value, str) else value for key, value in path.items()}
-        found = str(self.request.url_for(route, **spelt).path)
+        found = self.site.path_of(self.request, route, **spelt)
         words = {key: value for key, value in (query or {}).items() if value not in (None, "", [])}
         return f"{found}?{urlencode(words, doseq=True)}" if words else found
 

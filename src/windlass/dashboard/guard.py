@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
@@ -126,7 +127,8 @@ async def _form(request: Request) -> FormData:
 
 def _refused(site: Dashboard, entry: Entry, request: Request, problem: Problem) -> Response:
     if entry.page and problem.status == 401 and entry.method in SAFE:
-        return RedirectResponse(f"{request.url_for('login').path}?to={request.url.path}", status_code=303)
+        to = quote(request.url.path)
+        return RedirectResponse(f"{site.path_of(request, 'login')}?to={to}", status_code=303)
     if entry.page:
         call = Call(site=site, request=request, who=NOBODY, session=site.sessions.new())
         html = site.render(call, "problem.html", problem=problem)
