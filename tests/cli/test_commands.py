@@ -279,7 +279,7 @@ def test_a_store_that_cannot_be_used_exits_with_3(windlass: Run, folder: Path) -
     assert (answer.code, answer.err.count("\n")) == (3, 1), answer.err
 
 
-@pytest.mark.parametrize("command", ["dashboard", "copy"])
+@pytest.mark.parametrize("command", ["copy"])
 def test_what_is_not_built_yet_says_so(windlass: Run, command: str) -> None:
     """Whatever else was typed."""
     answer = windlass(command, "--some", "words")

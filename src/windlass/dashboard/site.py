@@ -93,7 +93,7 @@ class Dashboard:
 
     def path_of(self, request: Request, route: str, **path: Any) -> str:
         """Return the path of a route: below wherever this is mounted, which the router outside does not know."""
-        return request.scope.get("root_path", "") + self._starlette.url_path_for(route, **path)
+        return f"{request.scope.get('root_path', '')}{self._starlette.url_path_for(route, **path)}"
 
     def wsgi(self) -> Any:
         """Return the same as a WSGI application, for Flask and Django; browsers then ask instead of listening."""
