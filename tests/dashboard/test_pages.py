@@ -9,8 +9,9 @@ from wsgiref.simple_server import make_server
 
 import pytest
 
-from tests.dashboard.conftest import served
+from tests.dashboard.conftest import Browser, served
 from tests.waiting import until
+from windlass import Windlass
 from windlass.dashboard import Dashboard
 from windlass.dashboard.live import Live
 from windlass.dashboard.redaction import HIDDEN, Redactor
@@ -18,8 +19,8 @@ from windlass.dashboard.redaction import HIDDEN, Redactor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.dashboard.conftest import Browser
-    from windlass import Job, Windlass
+    from tests.servers.redis import Redis
+    from windlass import Job
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 PAGES = (
@@ -218,8 +219,6 @@ def test_it_can_be_mounted_under_a_prefix(app: Windlass) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Mount
 
-    from tests.dashboard.conftest import Browser
-
     outer = Starlette(routes=[Mount("/ops/jobs", Dashboard(app, password="pw"))])
     with served(outer) as address, Browser(base_url=f"{address}/ops/jobs", follow_redirects=False) as one:
         assert one.get("/").headers["location"].startswith("/ops/jobs/login")
@@ -233,8 +232,6 @@ def test_it_can_be_mounted_under_a_prefix(app: Windlass) -> None:
 
 def test_it_can_be_served_by_wsgi(app: Windlass) -> None:
     """Then browsers ask instead of listening."""
-    from tests.dashboard.conftest import Browser
-
     with make_server("127.0.0.1", 0, Dashboard(app, password="pw").wsgi()) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -245,3 +242,31 @@ def test_it_can_be_served_by_wsgi(app: Windlass) -> None:
             assert one.get("/live.json").json()["total.pending"] == "0"
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_store_that_is_away_is_said(new_redis: Callable[..., Redis]) -> None:
+    """On the page and by the probe; and it is back when the store is."""
+    server = new_redis()
+    with (
+        Windlass(server.url()) as app,
+        served(Dashboard(app, password="pw")) as address,
+        Browser(base_url=address, follow_redirects=False, timeout=60) as one,
+    ):
+        assert one.enter("admin", "pw").status_code == 303
+        assert one.get("/readyz").status_code == 200
+        server.kill()
+        assert one.get("/").status_code == 503
+        assert one.get("/readyz").status_code == 503
+        assert one.get("/healthz").status_code == 200
+        server.start()
+        until(lambda: one.get("/").status_code == 200)
+
+
+def test_what_is_not_there_is_said(browser: Callable[..., Browser]) -> None:
+    one = browser("reader")
+    page = one.get("/nowhere")
+    assert (page.status_code, "nothing here" in page.text) == (404, True)
+    assert one.post("/queues").status_code == 405
+    assert one.get("/api/nowhere").json()["status"] == 404

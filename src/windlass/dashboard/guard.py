@@ -55,6 +55,17 @@ def routes(site: Dashboard) -> list[Route | Mount]:
     return [*found, Mount("/static", StaticFiles(packages=[("windlass.dashboard", "static")]), name="static")]
 
 
+def no_route(site: Dashboard) -> Callable[[Request, Exception], Response]:
+    """Return what answers a request that no route is for."""
+
+    def answer(request: Request, error: Exception) -> Response:
+        path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+        problem = Problem(getattr(error, "status_code", 404), "there is nothing here")
+        return _headed(_told(site, request, problem, page=not path.startswith("/api/")))
+
+    return answer
+
+
 def _guarded(site: Dashboard, entry: Entry) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         session = site.sessions.read(request)
@@ -66,10 +77,14 @@ def _guarded(site: Dashboard, entry: Entry) -> Callable[[Request], Awaitable[Res
         else:
             if session is None and not call.who.by_token and entry.page:
                 site.sessions.write(request, response, call.session)
-        response.headers.update({name: value for name, value in HEADERS.items() if name not in response.headers})
-        return response
+        return _headed(response)
 
     return answer
+
+
+def _headed(response: Response) -> Response:
+    response.headers.update({name: value for name, value in HEADERS.items() if name not in response.headers})
+    return response
 
 
 def _answered(entry: Entry, call: Call) -> Response:
@@ -129,16 +144,18 @@ def _refused(site: Dashboard, entry: Entry, request: Request, problem: Problem) 
     if entry.page and problem.status == 401 and entry.method in SAFE:
         to = quote(request.url.path)
         return RedirectResponse(f"{site.path_of(request, 'login')}?to={to}", status_code=303)
-    if entry.page:
-        call = Call(site=site, request=request, who=NOBODY, session=site.sessions.new())
-        html = site.render(call, "problem.html", problem=problem)
-        response = Response(html, status_code=problem.status, media_type="text/html")
-    else:
-        response = Response(
-            json.dumps(problem.as_json()), status_code=problem.status, media_type="application/problem+json"
-        )
+    response = _told(site, request, problem, page=entry.page)
     if problem.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     if problem.wait:
         response.headers["retry-after"] = str(int(problem.wait) + 1)
     return response
+
+
+def _told(site: Dashboard, request: Request, problem: Problem, *, page: bool) -> Response:
+    if page:
+        call = Call(site=site, request=request, who=NOBODY, session=site.sessions.new())
+        html = site.render(call, "problem.html", problem=problem)
+        return Response(html, status_code=problem.status, media_type="text/html")
+    body = json.dumps(problem.as_json())
+    return Response(body, status_code=problem.status, media_type="application/problem+json")

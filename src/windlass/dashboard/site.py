@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from windlass.dashboard.access import Access, Attempts
-from windlass.dashboard.guard import routes
+from windlass.dashboard.guard import no_route, routes
 from windlass.dashboard.live import Live
 from windlass.dashboard.redaction import Redactor
 from windlass.dashboard.sessions import Sessions
@@ -85,7 +85,7 @@ class Dashboard:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         self._pages.filters.update(showing.FILTERS)
-        self._starlette = Starlette(routes=routes(self))
+        self._starlette = Starlette(routes=routes(self), exception_handlers=dict.fromkeys((404, 405), no_route(self)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -109,6 +109,5 @@ class Dashboard:
             site=self,
             csrf=self.sessions.sign(call.session),
             said=self.sessions.said(call.request),
-            now=self.app.driver.now() if template != "login.html" else 0.0,
             **given,
         )

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from windlass.dashboard import telling
 from windlass.dashboard.access import Role
+from windlass.dashboard.api.routes import ROUTES
 from windlass.dashboard.pages import acts, batches, bulk, failures, jobs, login, overview, queues, schedules, workers
 
 
@@ -34,6 +36,10 @@ def _page(path: str, answer: Callable[..., Any], name: str, role: Role = Role.RE
 
 def _act(path: str, answer: Callable[..., Any], name: str, role: Role = Role.OPERATE) -> Entry:
     return Entry(method="POST", path=path, role=role, answer=answer, name=name)
+
+
+def _told(path: str, answer: Callable[..., Any], name: str, role: Role = Role.READ) -> Entry:
+    return Entry(method="GET", path=path, role=role, answer=answer, name=name, page=False)
 
 
 TABLE: tuple[Entry, ...] = (
@@ -72,6 +78,14 @@ TABLE: tuple[Entry, ...] = (
     _act("/workers/{id}/stop", acts.stop_worker, "stop_worker", Role.ADMIN),
     _page("/store", workers.store, "store"),
     _page("/audit", workers.audit, "audit"),
+    _told("/metrics", telling.metrics, "metrics"),
+    _told("/api/openapi.json", telling.openapi, "openapi"),
+    _told("/healthz", telling.alive, "alive", Role.NOBODY),
+    _told("/readyz", telling.ready, "ready", Role.NOBODY),
+    *(
+        Entry(method=one.method, path=one.path, role=one.role, answer=one.operation, name=one.name, page=False)
+        for one in ROUTES
+    ),
     Entry(method="GET", path="/live", role=Role.READ, answer=overview.stream, name="live", page=False, streams=True),
     Entry(method="GET", path="/live.json", role=Role.READ, answer=overview.numbers, name="live_json", page=False),
 )

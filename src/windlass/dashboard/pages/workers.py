@@ -16,7 +16,7 @@ def page(call: Call) -> Response:
     """Show the workers and what they run."""
     app = call.app
     running = app.jobs(status="running", limit=RUNNING)
-    return call.page("workers.html", workers=app.workers(), running=running)
+    return call.page("workers.html", workers=app.workers(), running=running, now=app.driver.now())
 
 
 def store(call: Call) -> Response:

@@ -1,0 +1,1 @@
+"""At home elsewhere: what other libraries and frameworks are given."""

@@ -1,0 +1,1 @@
+"""The JSON API, under ``/api``: the same as the pages, for programs. Its document is made from its routes."""
