@@ -32,7 +32,7 @@ DIRTY  := .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 help: ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nOptions: PYTHON=python3.13 (which Python), JOBS=4 (test processes), ARGS="-k name" (for the tool that runs)\n'
 
 .PHONY: demo
@@ -58,6 +58,10 @@ format: $(DEV) ## Put the code into shape
 docs: $(DEV) ## Build the documentation into site/
 	@$(BIN)/python tools/lifecycle_diagram.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.PHONY: screenshots
+screenshots: $(DEV) ## Put pictures of every page of the dashboard into build/screenshots/
+	@PYTHONPATH=. $(BIN)/python tools/screenshots.py $(ARGS)
 
 ##@ Before a change goes in
 
