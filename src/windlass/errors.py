@@ -28,6 +28,7 @@ The tree::
     ├── StoreError
     │   ├── ConnectionLostError     .passing; the store cannot be reached or is locked (also ConnectionError)
     │   ├── StoreFullError          no room left; worth retrying once there is
+    │   ├── QueryTimeoutError       a listing took longer than whoever asked would wait
     │   ├── NotReplicatedError      .wanted .confirmed; stored, but on too few servers as yet
     │   ├── CorruptStoreError       the store's own files are damaged
     │   └── SchemaError             not migrated, or made by a newer release
@@ -219,6 +220,10 @@ class ConnectionLostError(StoreError, ConnectionError):
 
 class StoreFullError(StoreError):
     """The store has no room left."""
+
+
+class QueryTimeoutError(StoreError):
+    """The store needs too long to answer; narrow what is asked for."""
 
 
 class NotReplicatedError(StoreError):

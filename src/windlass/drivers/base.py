@@ -617,7 +617,11 @@ class Driver(Protocol):
         """Return the job with this idempotency key."""
 
     def find(self, which: Filter, *, limit: int, offset: int = 0, before: int | None = None) -> list[Record]:
-        """Return matching jobs, newest (highest id) first, with id below *before*."""
+        """Return matching jobs, newest (highest id) first, with id below *before*.
+
+        Raises:
+            QueryTimeoutError: it takes longer than :mod:`windlass.drivers.patience` allows; so does ``count``.
+        """
 
     def count(self, which: Filter, *, most: int) -> int:
         """Count matching jobs: exact up to *most*, ``most + 1`` beyond. Status, queue and task alone are exact."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from windlass.drivers import patience
+from windlass.errors import QueryTimeoutError
 from windlass.fingerprint import cut
 from windlass.job import Status
 
@@ -34,6 +36,8 @@ def source(store: Store, which: Filter) -> Iterator[Entry]:
     Jobs are kept in the order of their ids. Running ones have a place of their own, so that looking for them does not
     pass by all the others.
     """
+    if patience.left() == 0.0:
+        raise QueryTimeoutError
     left = expected(store, which)
     statuses = frozenset(which.statuses)
     if statuses == {Status.RUNNING}:

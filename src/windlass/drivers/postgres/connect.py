@@ -10,10 +10,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from windlass.drivers import patience
 from windlass.errors import (
     ConfigurationError,
     ConnectionLostError,
     CorruptStoreError,
+    QueryTimeoutError,
     SchemaError,
     StoreError,
     StoreFullError,
@@ -289,6 +291,8 @@ def translate(error: psycopg.Error) -> WindlassError:
             return StoreError(f"this role may not do that: {text}")
         case errors.ReadOnlySqlTransaction():
             return ReadOnlyError("the server is read-only: a standby that has not been promoted")
+        case errors.QueryCanceled() if patience.left() is not None:
+            return QueryTimeoutError()
         case (
             errors.OperationalError()
             | errors.InterfaceError()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from windlass.drivers import patience
 from windlass.drivers.postgres.observed import FAULTY, PRINT
 from windlass.drivers.postgres.turn import array
 from windlass.fingerprint import LENGTH, TAIL
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 # What is read is bounded by LIMIT, in the order of an index; without this the planner may prefer to read and sort everything
 # when its statistics are old.
-PLAN = "; ".join(
+_PLAN = "; ".join(
     f"SET LOCAL {name} = off"
     for name in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "jit")
 )
@@ -42,13 +43,20 @@ _END = (1 << 63) - 1
 _ANY, _NEWEST = "LIMIT %s /* any */", "ORDER BY found.id DESC LIMIT %s"
 
 
+def plan(connection: Connection) -> None:
+    """Make the transaction's statements go by indexes, and end when whoever asks would wait no longer."""
+    left = patience.left()
+    hurry = "" if left is None else f"; SET LOCAL statement_timeout = {max(1, int(left * 1000))}"
+    connection.execute(_PLAN + hurry, prepare=False)
+
+
 class Reader:
     """Reads on one connection, inside one transaction."""
 
     def __init__(self, connection: Connection, sql: Sql) -> None:
         self._connection = connection
         self._sql = sql
-        connection.execute(PLAN, prepare=False)
+        plan(connection)
         self._streams: list[tuple[int, str, str]] = connection.execute(sql.streams).fetchall()
 
     def find(self, which: Filter, *, limit: int, offset: int, before: int | None) -> list[Record]:

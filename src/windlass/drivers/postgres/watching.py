@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from windlass.drivers.base import FAULTS, SELF, Entry, Fault
 from windlass.drivers.postgres.managing import Managing
-from windlass.drivers.postgres.reads import PLAN
+from windlass.drivers.postgres.reads import plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Watching(Managing):
     def faults(self, limit: int) -> list[Fault]:
         """Return the groups of failures: from fingerprint to fingerprint by the index."""
         with self.clients.lend() as connection, connection.transaction():
-            connection.execute(PLAN, prepare=False)
+            plan(connection)
             dead = connection.execute(self.sql.dead_faults, (FAULTS + 1,)).fetchall()
             retrying = connection.execute(self.sql.retrying_faults, (FAULTS, FAULTS)).fetchall()
         groups = {name: (count, 0, newest) for name, count, newest in dead}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from windlass.drivers import patience
+from windlass.errors import QueryTimeoutError
 from windlass.fingerprint import cut
 from windlass.job import FINISHED, Record, Status
 
@@ -91,6 +93,8 @@ class Reader:
         held, worker = HELD if holds else 0, which.worker or ""
         running: list[int] | None = None
         while high > low:
+            if patience.left() == 0.0:
+                raise QueryTimeoutError
             ids, bound, there = self._slice(indexes, low, high, slice_, held=held, worker=worker)
             if there is None:  # too many for one script
                 running = self._running(which) if running is None else running

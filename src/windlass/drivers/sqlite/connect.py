@@ -14,6 +14,7 @@ from windlass.errors import (
     ConfigurationError,
     ConnectionLostError,
     CorruptStoreError,
+    QueryTimeoutError,
     StoreError,
     StoreFullError,
     WindlassError,
@@ -51,6 +52,8 @@ def translate(error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return ConnectionLostError("the database is locked by another connection that does not let go")
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return QueryTimeoutError()
     if code == sqlite3.SQLITE_FULL:
         return StoreFullError("no room left for the database: the disk is full")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from windlass import shield
+from windlass.drivers import patience
 from windlass.drivers.base import Capabilities
 from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite import notes, schema
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 READERS = 4
+STEPS = 10_000
+"""Steps of SQLite's machine between looks at the clock."""
 """Idle read connections kept open."""
 PATIENCE = 30.0
 """Seconds to wait for a lock that another process holds."""
@@ -224,14 +227,16 @@ class Database:
         if self.path is None:
             with contextlib.nullcontext() if self._pen.mine or self._inside else self._pen.exclusive():
                 assert self._pen.connection is not None
-                yield self._pen.connection
+                with hurried(self._pen.connection):
+                    yield self._pen.connection
             return
         with translated():
             with self._gate:
                 connection = self._readers.pop() if self._readers else None
             connection = connection or self._connect(read_only=True)
             try:
-                yield connection
+                with hurried(connection):
+                    yield connection
             finally:
                 with self._gate:
                     keep = self._opened and len(self._readers) < READERS
@@ -346,6 +351,20 @@ class Database:
             end.rollback()
             raise
         tx.committed()
+
+
+@contextmanager
+def hurried(connection: sqlite3.Connection) -> Iterator[None]:
+    """Interrupt what runs on a connection when whoever asks would wait no longer."""
+    if patience.left() is None:
+        yield
+        return
+    connection.set_progress_handler(lambda: patience.left() == 0.0, STEPS)
+    try:
+        with translated():
+            yield
+    finally:
+        connection.set_progress_handler(None, STEPS)
 
 
 def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:

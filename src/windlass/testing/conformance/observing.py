@@ -6,12 +6,15 @@ import threading
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 
 from windlass import failures, lifecycle
 from windlass.drivers.base import FAULTS, SELF, Entry, Fault, Filter, Signal
+from windlass.drivers.patience import at_most
+from windlass.errors import QueryTimeoutError
 from windlass.fingerprint import cut
 from windlass.job import Failure, Status
-from windlass.testing.conformance.bench import WORKER, beat, delete, retry, run_one, settle, stored, turn
+from windlass.testing.conformance.bench import WORKER, beat, delete, job, retry, run_one, settle, stored, turn
 
 if TYPE_CHECKING:
     from windlass.drivers.base import Driver
@@ -212,3 +215,13 @@ class Observing:
         beat(driver, "lost")
         driver.bury(["lost"])
         assert not driver.order("lost", 1)
+
+    def test_a_listing_is_given_up_when_nobody_waits_for_it(self, driver: Driver) -> None:
+        """And the next one is not."""
+        driver.insert([job() for _ in range(5000)])
+        which = Filter(error="NoSuchError")
+        with pytest.raises(QueryTimeoutError), at_most(0.0):
+            driver.count(which, most=10_000)
+        assert driver.count(which, most=10_000) == 0
+        with at_most(60.0):
+            assert len(driver.find(Filter(), limit=5)) == 5
