@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windlass.drivers import patience
 from windlass.errors import (
     ConfigurationError,
     ConnectionLostError,
@@ -34,6 +35,23 @@ NETWORK = frozenset(
 
 MOMENT = 1.0
 """Seconds that opening waits for a lock: others may be making the same new file, one of them alone for an instant."""
+
+STEPS = 10_000
+"""Steps of SQLite's machine between looks at the clock."""
+
+
+@contextmanager
+def hurried(connection: sqlite3.Connection) -> Iterator[None]:
+    """Interrupt what runs on a connection when whoever asks would wait no longer."""
+    if patience.left() is None:
+        yield
+        return
+    connection.set_progress_handler(lambda: patience.left() == 0.0, STEPS)
+    try:
+        with translated():
+            yield
+    finally:
+        connection.set_progress_handler(None, STEPS)
 
 
 @contextmanager

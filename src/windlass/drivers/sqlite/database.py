@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from windlass import shield
-from windlass.drivers import patience
 from windlass.drivers.base import Capabilities
 from windlass.drivers.sql import unwrap
 from windlass.drivers.sqlite import notes, schema
 from windlass.drivers.sqlite.bell import ring_all
-from windlass.drivers.sqlite.connect import Plain, check_place, connect, translate, translated
+from windlass.drivers.sqlite.connect import Plain, check_place, connect, hurried, translate, translated
 from windlass.drivers.sqlite.pen import Pen, take_lock
 from windlass.drivers.sqlite.sql import Sql
 from windlass.drivers.sqlite.tx import Tx
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 READERS = 4
-STEPS = 10_000
-"""Steps of SQLite's machine between looks at the clock."""
 """Idle read connections kept open."""
 PATIENCE = 30.0
 """Seconds to wait for a lock that another process holds."""
@@ -351,20 +348,6 @@ class Database:
             end.rollback()
             raise
         tx.committed()
-
-
-@contextmanager
-def hurried(connection: sqlite3.Connection) -> Iterator[None]:
-    """Interrupt what runs on a connection when whoever asks would wait no longer."""
-    if patience.left() is None:
-        yield
-        return
-    connection.set_progress_handler(lambda: patience.left() == 0.0, STEPS)
-    try:
-        with translated():
-            yield
-    finally:
-        connection.set_progress_handler(None, STEPS)
 
 
 def _close_all(connections: list[sqlite3.Connection], pid: int) -> None:
