@@ -15,6 +15,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info
 # One stamp for each level, named after the Python version: another PYTHON makes .venv anew.
 BARE    := $(VENV)/.bare-$(VERSION)
 RUNTIME := $(VENV)/.runtime-$(VERSION)
+VIEW    := $(VENV)/.view-$(VERSION)
 DEV     := $(VENV)/.dev-$(VERSION)
 PEERS   := $(VENV)/.bench-$(VERSION)
 
@@ -38,6 +39,10 @@ help: ## Say what can be made
 .PHONY: demo
 demo: $(RUNTIME) ## Index thousands of real files with durable jobs; interrupt it, run it again
 	@$(BIN)/python examples/index_files.py $(ARGS)
+
+.PHONY: dashboard
+dashboard: $(VIEW) ## Look at the demo's jobs in a browser
+	@$(BIN)/windlass dashboard --url sqlite:///index_files.db --insecure $(ARGS)
 
 .PHONY: test
 test: $(DEV) ## Run all tests but the soak
@@ -119,10 +124,15 @@ $(RUNTIME): $(BARE) pyproject.toml
 	@$(PIP) install -e .
 	@touch $@
 
+$(VIEW): $(RUNTIME) pyproject.toml
+	@echo "Installing the dashboard ..."
+	@$(PIP) install -e '.[dashboard]'
+	@touch $@
+
 $(DEV): $(BARE) pyproject.toml requirements/dev.txt
 	@echo "Installing Windlass and the development tools ..."
 	@$(PIP) install -r requirements/dev.txt -e .
-	@touch $@ $(RUNTIME)
+	@touch $@ $(RUNTIME) $(VIEW)
 
 $(PEERS): $(BARE) pyproject.toml requirements/bench.txt
 	@echo "Installing Windlass and its peers ..."

@@ -84,7 +84,7 @@ def fill(app: Windlass) -> dict[str, str]:
 @contextmanager
 def served(site: Any) -> Iterator[str]:
     """Serve it on a free port; yields the address."""
-    with socket.socket() as listener:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1, ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -27,7 +27,7 @@ TOKENS = {f"{name}-token": (name, role) for name, (_, role) in PASSWORDS.items()
 @contextmanager
 def served(application: Any) -> Iterator[str]:
     """Serve an ASGI application on a free port; yields its address."""
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, ws="none")
     server = uvicorn.Server(config)

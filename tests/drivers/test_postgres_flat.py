@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, contextmanager
+from hashlib import md5
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 TASKS = tuple(f"task-{number:02}" for number in range(50))
 SMALL, FULL, FULLER = 5_000, 25_000, 1_000_000
+CAUSE = md5(b"0", usedforsecurity=False).hexdigest()[:16]
+FAULTS_READ = 10_000
+"""Entries read for the groups of failures at most, however many are dead: a thousand of each are counted."""
 BIG = ("job", "ready", "timer", "done", "attempt", "tag")
 
 # a store by SQL: {n} finished, {n} waiting, {n} of an unknown task, {n} of a paused queue, {n} timers. Ten of the oldest carry what
@@ -56,7 +60,8 @@ INSERT INTO windlass_tag SELECT id, CASE WHEN id BETWEEN 1001 AND 1010 THEN 'rar
 INSERT INTO windlass_done (id, finished_at, run_at, started_at, stream, attempt, status, outcome, worker, error)
 SELECT id, at + 2, at, at + 1, stream, 1, CASE id % 19 WHEN 0 THEN 'dead' WHEN 1 THEN 'cancelled' ELSE 'completed' END,
        CASE id % 19 WHEN 0 THEN 'dead' ELSE 'completed' END, 'w-' || id % 3,
-       CASE WHEN id % 19 = 0 THEN '{{"type": "ValueError", "message": "no", "traceback": ""}}'::json END
+       CASE WHEN id % 19 = 0 THEN ('{{"type": "ValueError", "message": "no", "traceback": "","fingerprint":"'
+                                   || left(md5((id % 4)::text), 16) || '"}}')::json END
 FROM made WHERE part = 0;
 INSERT INTO windlass_ready (seq, id, stream) SELECT id, id, stream FROM made WHERE part BETWEEN 1 AND 3;
 -- five among all the new ones that became available again
@@ -207,6 +212,8 @@ class Store:
             driver.oldest("default")
         with of("rates"):
             driver.rates(driver.now() - 60)
+        with of("groups of failures"):
+            assert len(driver.faults(100)) == 4
         with of("rates of a queue"):
             driver.rates(driver.now() - 60, "default")
         with of("get what is finished"):
@@ -263,6 +270,9 @@ def filters(now: float, size: int) -> dict[str, Filter]:
         "none a worker runs": Filter(statuses=(Status.RUNNING,), worker="w-1"),
         "a worker's completed": Filter(statuses=(Status.COMPLETED,), worker="w-1"),
         "dead of an error": Filter(statuses=(Status.DEAD,), error="ValueError"),
+        "dead of a cause": Filter(statuses=(Status.DEAD,), fingerprint=CAUSE),
+        "a task's dead of a cause": Filter(statuses=(Status.DEAD,), fingerprint=CAUSE, queue="default"),
+        "none of another cause": Filter(statuses=(Status.DEAD,), fingerprint="0" * 16),
         "retrying after an error": Filter(statuses=(Status.RETRYING,), error="ValueError"),
     }
     for value in ("rare", "common", "none"):
@@ -324,6 +334,7 @@ def test_a_full_store_costs_no_more_than_a_small_one(
             a, b = small[name], full[name]
             print(f"{name}: {a.pages} → {b.pages} pages, {a.entries} → {b.entries} entries")  # noqa: T201
     assert {name: cost.scans for name, cost in full.items() if cost.scans} == {}
+    assert full.pop("groups of failures").entries <= FAULTS_READ
     # A bigger index is a level deeper, so that a look-up meets a page more.
     assert {
         name: (small[name].pages, cost.pages) for name, cost in full.items() if more(small[name].pages, cost.pages)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from windlass import lifecycle
-from windlass.drivers.base import Filter, NewBatch, Turn
+from windlass import Failure, failures, lifecycle
+from windlass.drivers.base import FAULTS, Filter, NewBatch, Turn
 from windlass.drivers.sqlite import SqliteDriver
 from windlass.job import ALWAYS, Gate, Hold, NewJob, Record, Status
 from windlass.lifecycle import Settlement
@@ -156,6 +156,47 @@ def test_a_full_store_costs_no_more_than_a_small_one(
             print(f"{name}: {small[name]} → {full[name]}")  # noqa: T201
     # The skip from stream to stream meets a row more or less where a stream begins; that is all that may differ.
     assert {name: cost for name, cost in full.items() if cost > small[name] * 1.02 + 10} == {}
+
+
+def die(driver: SqliteDriver, number: int) -> None:
+    """So many dead jobs of two causes."""
+    errors = [failures.encode(Failure(type="ValueError", message=name)) for name in ("no street", "no house")]
+    driver.insert(new(TASKS[0], number))
+    ended: list[Settlement] = []
+    while claims := driver.exchange(Turn(worker="w", settlements=ended, limit=500, start=500, tasks=HERE)).claims:
+        now = driver.now()
+        ended = [
+            Settlement(r, lifecycle.fail(r, errors[r.id % 2], max_attempts=1, delay=0, now=now), now) for r in claims
+        ]
+
+
+def failing(path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    driver = SqliteDriver(path, durability="relaxed")
+    driver.open()
+    die(driver, number)
+    driver.close()
+    steps = Steps()
+    monkeypatch.setattr(sqlite3, "connect", steps.connect(sqlite3.connect))
+    driver.open()
+    costs: dict[str, int] = {}
+    with steps.of(costs, "the groups of failures"):
+        found = driver.faults(10)
+    assert [fault.dead for fault in found] == [FAULTS + 1] * 2
+    which = Filter(statuses=(Status.DEAD,), fingerprint=found[0].fingerprint)
+    with steps.of(costs, "a page of a group"):
+        assert len(driver.find(which, limit=50)) == 50
+    with steps.of(costs, "a page of no group"):
+        assert driver.find(Filter(statuses=(Status.DEAD,), fingerprint="0" * 16), limit=50) == []
+    driver.close()
+    monkeypatch.undo()
+    return costs
+
+
+def test_failures_cost_by_their_causes_not_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each cause a thousand are counted, and a page of them is read by their index."""
+    few = failing(tmp_path / "few.db", 2 * FAULTS + 100, monkeypatch)
+    many = failing(tmp_path / "many.db", 10 * FAULTS, monkeypatch)
+    assert {name: cost for name, cost in many.items() if cost > few[name] * 1.02 + 10} == {}
 
 
 def test_the_hot_statements_use_their_indexes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """``dashboard``: the pages, the API and the metrics, served."""
 
+import socket
 from typing import Annotated
 
 import typer
@@ -62,6 +63,18 @@ def dashboard(
     _serve(site, host=host, port=port, root_path=root_path)
 
 
+def _listener(host: str, port: int) -> socket.socket:
+    """Open the port. The protocol is named, else asyncio leaves the kernel to wait 40 ms for more before it sends."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {error}") from error
+    return listener
+
+
 def _token(text: str) -> tuple[str, str]:
     token, _, role = text.rpartition("=")
     return (token, role) if token else (role, "read")
@@ -79,7 +92,7 @@ def _serve(site: object, *, host: str, port: int, root_path: str) -> None:
         server_header=False, proxy_headers=True,
     )  # fmt: skip
     server = uvicorn.Server(config)
-    socket = config.bind_socket()
+    listener = _listener(host, port)
     where = f"[{host}]" if ":" in host else host
-    output.line(f"Dashboard: http://{where}:{socket.getsockname()[1]}{root_path}/  (Ctrl-C ends it)", at_once=True)
-    server.run(sockets=[socket])
+    output.line(f"Dashboard: http://{where}:{listener.getsockname()[1]}{root_path}/  (Ctrl-C ends it)", at_once=True)
+    server.run(sockets=[listener])

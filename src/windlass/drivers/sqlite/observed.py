@@ -21,14 +21,14 @@ OBSERVED = {
     # From each fingerprint to the next by the index done_fault; of each a bounded number of entries is counted.
     "dead_faults": f"""
 WITH RECURSIVE prints (f, n) AS (
-    SELECT (SELECT {_PRINT} FROM {{p}}_done WHERE {_DEAD} ORDER BY {_PRINT} LIMIT 1), 1
+    SELECT (SELECT {_PRINT} FROM {{p}}_done INDEXED BY {{p}}_done_fault WHERE {_DEAD} ORDER BY {_PRINT} LIMIT 1), 1
     UNION ALL
-    SELECT (SELECT {_PRINT} FROM {{p}}_done WHERE {_DEAD} AND {_PRINT} > prints.f ORDER BY {_PRINT} LIMIT 1), n + 1
+    SELECT (SELECT {_PRINT} FROM {{p}}_done INDEXED BY {{p}}_done_fault WHERE {_DEAD} AND {_PRINT} > prints.f ORDER BY {_PRINT} LIMIT 1), n + 1
     FROM prints WHERE f IS NOT NULL AND n < 1000
 )
 SELECT f,
-       (SELECT count(*) FROM (SELECT 1 FROM {{p}}_done WHERE {_DEAD} AND {_PRINT} = f LIMIT ?)),
-       (SELECT id FROM {{p}}_done WHERE {_DEAD} AND {_PRINT} = f ORDER BY id DESC LIMIT 1)
+       (SELECT count(*) FROM (SELECT 1 FROM {{p}}_done INDEXED BY {{p}}_done_fault WHERE {_DEAD} AND {_PRINT} = f LIMIT ?)),
+       (SELECT id FROM {{p}}_done INDEXED BY {{p}}_done_fault WHERE {_DEAD} AND {_PRINT} = f ORDER BY id DESC LIMIT 1)
 FROM prints WHERE f IS NOT NULL""",
     # Uses timer_retrying, and the end of each job's attempts.
     "retrying_faults": f"""
