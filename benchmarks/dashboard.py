@@ -103,6 +103,7 @@ def main() -> None:
     with Windlass(url, durability="relaxed") as app:
         if app.stats().totals.enqueued < JOBS:
             fill(app.driver, JOBS)
+        app.driver.tidy()  # as every worker does each minute
         stats = app.stats()
         print(
             ", ".join(

@@ -57,9 +57,9 @@ class FailureGroup(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     """Of the newest job."""
     dead: int
-    """How many are dead; exact up to 1,000, and 1,001 means more."""
+    """How many are dead; exact up to 500, and 501 means more."""
     retrying: int
-    """How many of the 1,000 newest retrying jobs have failed like this."""
+    """How many of the 500 newest retrying jobs have failed like this."""
     newest: Job
 
 

@@ -28,7 +28,7 @@ TASKS = tuple(f"task-{number:02}" for number in range(50))
 SMALL, FULL, FULLER = 5_000, 25_000, 1_000_000
 CAUSE = md5(b"0", usedforsecurity=False).hexdigest()[:16]
 FAULTS_READ = 10_000
-"""Entries read for the groups of failures at most, however many are dead: a thousand of each are counted."""
+"""Entries read for the groups of failures at most, however many are dead: so many of each are counted and no more."""
 BIG = ("job", "ready", "timer", "done", "attempt", "tag")
 
 # a store by SQL: {n} finished, {n} waiting, {n} of an unknown task, {n} of a paused queue, {n} timers. Ten of the oldest carry what

@@ -193,7 +193,7 @@ def failing(path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 
 def test_failures_cost_by_their_causes_not_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each cause a thousand are counted, and a page of them is read by their index."""
+    """Of each cause a bounded number is counted, and a page of them is read by their index."""
     few = failing(tmp_path / "few.db", 2 * FAULTS + 100, monkeypatch)
     many = failing(tmp_path / "many.db", 10 * FAULTS, monkeypatch)
     assert {name: cost for name, cost in many.items() if cost > few[name] * 1.02 + 10} == {}

@@ -320,7 +320,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 LINES = 1000
 """Lines of its own log that are kept of a job."""
-FAULTS = 1000
+FAULTS = 500
 """How far jobs with one fingerprint are counted, and how many retrying ones are looked at."""
 SELF = 0
 """A ``Signal`` about this job is an order to the worker itself; its ``lease`` is the order's number."""
