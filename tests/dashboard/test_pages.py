@@ -11,7 +11,7 @@ import pytest
 
 from tests.dashboard.conftest import Browser, served
 from tests.waiting import until
-from windlass import Windlass
+from windlass import Windlass, chain
 from windlass.dashboard import Dashboard
 from windlass.dashboard.live import Live
 from windlass.dashboard.redaction import HIDDEN, Redactor
@@ -101,6 +101,9 @@ def test_a_job_shows_all_that_is_known(app: Windlass, browser: Callable[..., Bro
         assert part in text
     waiting = app.enqueue("nobody-knows-it", {})
     assert "no worker is running" in browser("reader").get(f"/jobs/{waiting.id}").text
+    first = app.task(name="first")(lambda: None)
+    chained = chain(first.job(), first.job()).enqueue()
+    assert "Followed by" in browser("reader").get(f"/jobs/{chained.id}").text
     missing = browser("reader").get("/jobs/999")
     assert (missing.status_code, "999" in missing.text) == (404, True)
 

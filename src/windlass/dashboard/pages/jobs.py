@@ -9,6 +9,7 @@ from windlass.client.filters import Filters
 from windlass.dashboard.problems import Problem
 from windlass.errors import BatchNotFoundError, ConfigurationError, WindlassError
 from windlass.job import FINISHED, Status
+from windlass.terms import terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +114,7 @@ def shown(call: Call) -> Response:
         meta=hide(job.task, job.meta),
         data=hide(job.task, job.error.data) if job.error is not None else None,
         others=_others(call, job),
+        following=[link.task for link in terms_of(job.record).chain],
     )
 
 
