@@ -2,8 +2,8 @@
 
 Every `python` block of a page is executed, top to bottom, in one namespace and in an empty folder.
 A block that cannot run by itself is preceded by `<!-- skip: next -->`; code that must run but would only
-distract the reader stands in `<!-- invisible-code-block: python ... -->`. On the pages about PostgreSQL and Redis,
-`WINDLASS_URL` names an empty database.
+distract the reader stands in `<!-- invisible-code-block: python ... -->`. On the pages about PostgreSQL, Redis and
+SQLAlchemy, `WINDLASS_URL` names an empty database.
 """
 
 import os
@@ -22,6 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SERVERS = {
     ROOT / "docs" / "stores" / "postgres.md": "postgres_url",
     ROOT / "docs" / "stores" / "redis.md": "redis_url",
+    ROOT / "docs" / "sqlalchemy.md": "postgres_url",
 }
 EXAMPLES = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()])
 

@@ -27,16 +27,20 @@ def is_async(connection: Any) -> bool:
 
 def unwrap(connection: Any) -> Any:
     """Return the driver's own connection inside a SQLAlchemy or Django object; others as they are."""
-    module = type(connection).__module__
-    if module.startswith("sqlalchemy."):
+    if _made_by("sqlalchemy", connection):
         if hasattr(connection, "get_bind") and hasattr(connection, "connection"):  # a Session
             connection = connection.connection()
         _join(connection)
         return connection.connection.driver_connection
-    if module.startswith("django."):
+    if _made_by("django", connection):
         connection.ensure_connection()
         return connection.connection
     return connection
+
+
+def _made_by(library: str, connection: Any) -> bool:
+    """Whether its class, or one that it is derived from (SQLModel has a session of its own), is this library's."""
+    return any(kind.__module__.split(".", 1)[0] == library for kind in type(connection).__mro__)
 
 
 def _join(connection: Any) -> None:
