@@ -7,6 +7,7 @@ SQLAlchemy, `WINDLASS_URL` names an empty database.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,3 +49,11 @@ def page(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def test_every_example_runs(page: Document) -> None:
     for example in page.examples():
         example.evaluate()
+
+
+def test_every_test_that_the_guarantees_name_is_there() -> None:
+    """So that an answer cannot outlive what shows it."""
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 15
+    assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / file).read_text("utf-8")] == []
