@@ -125,9 +125,10 @@ def test_attempts_are_forgotten() -> None:
     now = [0.0]
     attempts = Attempts(lambda: now[0])
     for _ in range(FREE):
-        attempts.failed("a")
+        assert attempts.wait("a") == 0.0
     assert attempts.wait("a") == SPAN
     assert attempts.wait("b") == 0.0
+    attempts.succeeded("b")
     now[0] = SPAN + 1
     assert attempts.wait("a") == 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import make_server
 
@@ -11,9 +12,10 @@ import pytest
 
 from tests.dashboard.conftest import Browser, served
 from tests.waiting import until
-from windlass import Windlass, chain
+from windlass import StoreError, Windlass, chain
 from windlass.dashboard import Dashboard
 from windlass.dashboard.live import Live
+from windlass.dashboard.pages import overview
 from windlass.dashboard.redaction import HIDDEN, Redactor
 
 if TYPE_CHECKING:
@@ -183,11 +185,21 @@ def test_secrets_are_hidden() -> None:
     hide = Redactor(["colour"], hook=lambda task, value: {**value, "task": task})
     shown = hide(
         "t",
-        {"dbPassword": "x", "access_token": "y", "author": "ada", "Colour": 1, "deep": [{"API_KEY": "z"}], "pin": None},
+        {
+            "dbPassword": "x",
+            "access_token": "y",
+            "author": "ada",
+            "Colour": 1,
+            "deep": [{"API_KEY": "z"}],
+            "pin": None,
+            "mypassword": "v",
+            "password2": "w",
+            "max_tokens": 5,
+        },
     )
     assert shown == {
         "dbPassword": HIDDEN, "access_token": HIDDEN, "author": "ada", "Colour": HIDDEN, "deep": [{"API_KEY": HIDDEN}],
-        "pin": None, "task": "t",
+        "pin": None, "mypassword": HIDDEN, "password2": HIDDEN, "max_tokens": 5, "task": "t",
     }  # fmt: skip
 
 
@@ -215,6 +227,52 @@ def test_fifty_viewers_cost_the_store_what_one_does(app: Windlass) -> None:
         for _ in range(50):
             live.numbers()
     assert len(looks) == 5
+
+
+def test_a_store_that_is_away_is_asked_no_more_often(app: Windlass) -> None:
+    looks = []
+    now = [0.0]
+
+    class Away:
+        def stats(self) -> object:
+            looks.append(1)
+            raise StoreError("away")
+
+    live = Live(Away(), lambda: now[0])  # type: ignore[arg-type]
+    for second in range(10):
+        now[0] = float(second)
+        for _ in range(50):
+            with pytest.raises(StoreError):
+                live.numbers()
+    assert len(looks) == 5
+
+
+def test_nobody_waits_for_another_to_look() -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Hanging:
+        def stats(self) -> object:
+            inside.set()
+            assert go_on.wait(10)
+            raise StoreError("away")
+
+    live = Live(Hanging())  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(live.numbers)
+        assert inside.wait(10)
+        assert live.numbers() == {}
+        go_on.set()
+        assert isinstance(first.exception(10), StoreError)
+
+
+def test_a_stream_ends_so_that_whoever_has_logged_out_is_asked_again(
+    browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "LOOKS", 1)
+    one = browser("reader")
+    assert "total.pending" in one.get("/live").text
+    one.act("/logout")
+    assert one.get("/live").status_code == 401
 
 
 def test_it_can_be_mounted_under_a_prefix(app: Windlass) -> None:

@@ -96,12 +96,11 @@ class Access:
 
     def secret(self) -> bytes:
         """Return a key that all processes with these passwords and tokens share; without any, one of this process."""
-        known = [digest for digest, _ in self._users.values()] + list(self._tokens)
-        return (
-            hashlib.sha256(b"windlass dashboard" + b"".join(sorted(known))).digest()
-            if known
-            else secrets.token_bytes(32)
-        )
+        known = sorted([digest for digest, _ in self._users.values()] + list(self._tokens))
+        if not known:
+            return secrets.token_bytes(32)
+        # Slow on purpose: whoever has a cookie, and the login form gives one to everybody, could else try words on it.
+        return hashlib.scrypt(b"".join(known), salt=b"windlass dashboard", n=2**14, r=8, p=2, dklen=32)
 
     def by_token(self, token: str) -> Visitor | None:
         """Return whose token this is."""
@@ -134,18 +133,19 @@ class Attempts:
         self._failed: OrderedDict[str, list[float]] = OrderedDict()
 
     def wait(self, address: str) -> float:
-        """Return the seconds until this address may try again; 0 = now."""
-        with self._lock:
-            recent = self._recent(address)
-        return max(0.0, recent[0] + SPAN - self._clock()) if len(recent) >= FREE else 0.0
+        """Return the seconds until this address may try again; 0 = now, and then the try counts until it succeeds.
 
-    def failed(self, address: str) -> None:
-        """Note a wrong password."""
+        Counted beforehand: else a hundred guesses sent at once would all be heard.
+        """
         with self._lock:
-            self._failed[address] = [*self._recent(address), self._clock()][-FREE:]
+            now, recent = self._clock(), self._recent(address)
+            if len(recent) >= FREE:
+                return max(0.0, recent[0] + SPAN - now)
+            self._failed[address] = [*recent, now]
             self._failed.move_to_end(address)
             while len(self._failed) > MOST:
                 self._failed.popitem(last=False)
+        return 0.0
 
     def succeeded(self, address: str) -> None:
         """Forget what went wrong."""

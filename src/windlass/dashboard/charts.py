@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from windlass.observed import Sample
 
 WIDTH, HEIGHT = 600, 120
+MINUTES = 60
+"""What the width stands for; the last minute is on the right."""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -40,16 +44,18 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 def throughput(samples: Sequence[Sample], queue: str | None = None) -> Chart:
-    """Draw what was processed and failed between each sample and the next."""
-    totals = [(sample.at, sample.total(queue)) for sample in samples]
+    """Draw what was processed and failed between each sample of a minute and the next, in the hour up to the last."""
+    oldest = samples[-1].at - timedelta(minutes=MINUTES, seconds=30) if samples else None
+    totals = [(sample.at, sample.total(queue)) for sample in samples if oldest is None or sample.at > oldest]
     steps = [
         (after[0], max(0, after[1].processed - before[1].processed), max(0, after[1].failed - before[1].failed))
         for before, after in itertools.pairwise(totals)
     ]
     most = max((done + failed for _, done, failed in steps), default=0)
-    width = WIDTH / max(1, len(steps))
+    width = WIDTH / MINUTES
     bars = []
-    for place, (at, done, failed) in enumerate(steps):
+    for at, done, failed in steps:
+        place = MINUTES - 1 - _minutes(at, steps[-1][0])
         high, low = (HEIGHT * value / most if most else 0.0 for value in (done, failed))
         bars.append(
             Bar(
@@ -58,4 +64,9 @@ def throughput(samples: Sequence[Sample], queue: str | None = None) -> Chart:
             )
         )  # fmt: skip
     done, failed = sum(step[1] for step in steps), sum(step[2] for step in steps)
-    return Chart(tuple(bars), most, f"{done} processed and {failed} failed attempts in the last {len(steps)} minutes")
+    minutes = _minutes(totals[0][0], totals[-1][0]) if totals else 0
+    return Chart(tuple(bars), most, f"{done} processed and {failed} failed attempts in the last {minutes} minutes")
+
+
+def _minutes(before: datetime, after: datetime) -> int:
+    return round((after - before).total_seconds() / 60)

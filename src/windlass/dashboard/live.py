@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from windlass.drivers.patience import at_most
+from windlass.errors import WindlassError
 from windlass.job import Status
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 EVERY = 2.0
 """Seconds between looks at the store, however many watch."""
+PATIENCE = 10.0
+"""Seconds that the store gets for one."""
 
 
 class Live:
@@ -25,17 +29,37 @@ class Live:
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: dict[str, Any] = {}
+        self._failed: WindlassError | None = None
         self._seen_at = -EVERY
 
     def numbers(self) -> dict[str, Any]:
-        """Return texts by the name of the place where pages show them."""
-        with self._lock:
-            if self._clock() - self._seen_at >= EVERY:
-                self._seen = self._look()
-                self._seen_at = self._clock()
-            return self._seen
+        """Return texts by the name of the place where pages show them; while somebody looks, those of the look before.
 
-    def _look(self) -> dict[str, Any]:
+        Raises:
+            WindlassError: the last look failed; nobody looks again before it is time, as after one that did not.
+        """
+        # Not waited for: viewers of a store that hangs would take every thread there is, and nobody could log in.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._clock() - self._seen_at >= EVERY:
+                    self._look()
+            finally:
+                self._lock.release()
+        if self._failed is not None:
+            raise self._failed
+        return self._seen
+
+    def _look(self) -> None:
+        try:
+            with at_most(PATIENCE):
+                self._seen = self._read()
+            self._failed = None
+        except WindlassError as error:
+            self._failed = error
+        finally:
+            self._seen_at = self._clock()
+
+    def _read(self) -> dict[str, Any]:
         stats = self._app.stats()
         found = {f"total.{status.value}": str(getattr(stats, status.value)) for status in Status}
         for name, queue in stats.queues.items():

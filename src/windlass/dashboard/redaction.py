@@ -14,6 +14,8 @@ NAMES = (
     "authorization", "auth", "cookie", "credential", "credentials", "session", "pin", "cvv", "iban", "ssn", "card_number",
 )  # fmt: skip
 """Hidden where they are the whole of a name or one of its words: ``db_password``, ``accessToken``."""
+ROOTS = ("password", "passwd", "passphrase", "secret", "apikey", "credential", "cookie")
+"""Hidden wherever they stand in a name: ``mypassword``, ``password2``, ``secrets``."""
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 DEEP = 50
 
@@ -38,7 +40,7 @@ class Redactor:
     def hides(self, name: str) -> bool:
         """Whether what is under this name is hidden."""
         spelt = f"_{_spelt(name)}_"
-        return any(known in spelt for known in self._names)
+        return any(known in spelt for known in self._names) or any(root in spelt for root in ROOTS)
 
     def _hide(self, value: Any, depth: int) -> Any:
         if depth == 0:

@@ -28,7 +28,6 @@ def enter(call: Call) -> Response:
     who = site.access.by_password(call.field("name") or "admin", call.field("password"))
     to = _inside(call, call.field("to"))
     if who is None:
-        site.attempts.failed(address)
         return call.page("login.html", 401, to=to, wrong=True)
     site.attempts.succeeded(address)
     response = RedirectResponse(to or call.url("overview"), status_code=303)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HOUR = 61
 """Samples of an hour of minutes, with the one before."""
+LOOKS = 150
+"""Looks at the numbers until a stream ends."""
 RECENT = 5
 """Minutes over which rates are taken."""
 
@@ -92,11 +94,14 @@ def numbers(call: Call) -> Response:
 
 
 async def stream(call: Call) -> Response:
-    """Stream the numbers to a browser that listens, whenever they have changed."""
+    """Stream the numbers to a browser that listens, whenever they have changed.
+
+    The stream ends after some minutes. Browsers then ask again, and whoever has logged out since is not let in.
+    """
 
     async def events() -> AsyncIterator[bytes]:
         before: dict[str, str] = {}
-        while True:
+        for _ in range(LOOKS):
             try:
                 found = await run_in_threadpool(call.site.live.numbers)
             except WindlassError:
