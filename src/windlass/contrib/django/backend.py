@@ -10,7 +10,9 @@ the job's. A task that will be tried again is READY; it is FAILED when its job i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
+from datetime import datetime
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from windlass.contrib.django.compat import (
     TaskResultDoesNotExist,
     TaskResultStatus,
     normalize_json,
+    task_backends,
     task_enqueued,
     task_finished,
     task_started,
@@ -38,6 +41,7 @@ from windlass.job import Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from windlass.contrib.django.configured import DjangoWindlass
     from windlass.job import Attempt, Job
 
 _STATUS = {
@@ -48,7 +52,10 @@ _STATUS = {
 }
 """All others are READY."""
 MARK = "django"
-"""In the ``meta`` of jobs that are Django's tasks: the alias of the backend."""
+"""In the ``meta`` of jobs that are Django's tasks: the alias of the backend, through which the job was enqueued."""
+AFTER = "run_after"
+_TASKS: dict[str, Any] = {}
+"""Django's tasks that workers in this process can run, whatever backend they were made for, by the path of their function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +87,15 @@ class WindlassBackend(BaseTaskBackend):  # type: ignore[misc]
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         self.app = application()
-        self._tasks: dict[str, Any] = {}
-        for event in (JobCompleted, JobDead, JobCancelled):
-            self.app.on(event)(self._finished)
+        _listen(self.app)
 
     def validate_task(self, task: Any) -> None:
         """Check a task, and register it: from now on workers in this process run it."""
         super().validate_task(task)
-        known = self._tasks.get(task.module_path)
+        known = _TASKS.get(task.module_path)
         if known is None or known.func is not task.func:
-            self._tasks[task.module_path] = task
-            self.app.register(task.module_path, _runner(self, task), raw=True, replace=True)
+            _TASKS[task.module_path] = task
+            self.app.register(task.module_path, _runner(task), raw=True, replace=True)
 
     # ------------------------------------------------------------------ enqueue and look
 
@@ -101,9 +106,9 @@ class WindlassBackend(BaseTaskBackend):  # type: ignore[misc]
         extra = task.extra() if isinstance(task, WindlassTask) else {}
         job = self.app.enqueue(
             task.module_path, payload, queue=task.queue_name, priority=task.priority, run_at=task.run_after,
-            meta={MARK: self.alias}, **extra,
+            meta=self._meta(task), **extra,
         )  # fmt: skip
-        result = self._result(job, task, [])
+        result = self._result(job, [])
         task_enqueued.send(type(self), task_result=result)
         return result
 
@@ -119,20 +124,37 @@ class WindlassBackend(BaseTaskBackend):  # type: ignore[misc]
             raise TaskResultDoesNotExist(result_id) from error
         return self._known(job, job.history())
 
-    def _known(self, job: Job, history: list[Attempt]) -> Any:
-        task = self._tasks.get(job.task)
-        if task is None or job.meta.get(MARK) != self.alias:
-            raise TaskResultDoesNotExist(str(job.id))
-        return self._result(job, task, history)
+    def _meta(self, task: Any) -> dict[str, Any]:
+        after = {} if task.run_after is None else {AFTER: task.run_after.isoformat()}
+        return {MARK: self.alias, **after}
 
-    def _result(self, job: Job, task: Any, history: list[Attempt]) -> Any:
+    def _is_own(self, job: Job) -> bool:
+        return job.task in _TASKS and job.meta.get(MARK) == self.alias
+
+    def _known(self, job: Job, history: list[Attempt]) -> Any:
+        if not self._is_own(job):
+            raise TaskResultDoesNotExist(str(job.id))
+        return self._result(job, history)
+
+    def _task(self, job: Job) -> Any:
+        """Return the task as it was when it was enqueued."""
+        after = job.meta.get(AFTER)
+        return replace(
+            _TASKS[job.task],
+            backend=self.alias,
+            priority=job.priority,
+            queue_name=job.queue,
+            run_after=None if after is None else datetime.fromisoformat(after),
+        )
+
+    def _result(self, job: Job, history: list[Attempt]) -> Any:
         payload = job.payload
         workers = [one.worker for one in history if one.worker is not None]
         if job.status is Status.RUNNING and job.worker is not None:
             workers.append(job.worker)
         first = history[0].started_at if history else None
         result = TaskResult(
-            task=task,
+            task=self._task(job),
             id=str(job.id),
             status=_STATUS.get(job.status, TaskResultStatus.READY),
             enqueued_at=job.created_at,
@@ -157,14 +179,27 @@ class WindlassBackend(BaseTaskBackend):  # type: ignore[misc]
         task_started.send(type(self), task_result=result)
         return result
 
-    def _finished(self, event: Any) -> None:
-        """Tell that a task has ended for good."""
-        job = event.job
-        if job.task in self._tasks and job.meta.get(MARK) == self.alias:
-            task_finished.send(type(self), task_result=self.get_result(str(job.id)))
+
+@functools.cache
+def _listen(app: DjangoWindlass) -> None:
+    """Send ``task_finished`` when a job has ended for good. Once: Django makes a backend for each thread."""
+    for event in (JobCompleted, JobDead, JobCancelled):
+        app.on(event)(_finished)
 
 
-def _runner(backend: WindlassBackend, task: Any) -> Callable[..., Any]:
+def _finished(event: JobCompleted | JobDead | JobCancelled) -> None:
+    alias = event.job.meta.get(MARK)
+    if event.job.task in _TASKS and alias is not None:
+        backend = task_backends[alias]
+        task_finished.send(type(backend), task_result=backend.get_result(str(event.job.id)))
+
+
+def _backend() -> Any:
+    """Return the backend through which the job that runs here was enqueued."""
+    return task_backends[current().job.meta[MARK]]
+
+
+def _runner(task: Any) -> Callable[..., Any]:
     """Return the handler of a task's jobs."""
     function = task.func
 
@@ -175,14 +210,14 @@ def _runner(backend: WindlassBackend, task: Any) -> Callable[..., Any]:
     if iscoroutinefunction(function):
 
         async def run_async(value: Any) -> Any:
-            result = await sync_to_async(backend.started)()
+            result = await sync_to_async(lambda: _backend().started())()
             args, kwargs = arguments(value, result)
             return normalize_json(await function(*args, **kwargs))
 
         return run_async
 
     def run(value: Any) -> Any:
-        args, kwargs = arguments(value, backend.started())
+        args, kwargs = arguments(value, _backend().started())
         return normalize_json(function(*args, **kwargs))
 
     return run
