@@ -14,7 +14,9 @@ from tests.dashboard.conftest import Browser, served
 from tests.waiting import until
 from windlass import StoreError, Windlass, chain
 from windlass.dashboard import Dashboard
+from windlass.dashboard.access import FREE
 from windlass.dashboard.live import Live
+from windlass.dashboard.pages import jobs as pages_of_jobs
 from windlass.dashboard.pages import overview
 from windlass.dashboard.redaction import HIDDEN, Redactor
 
@@ -94,6 +96,21 @@ def test_jobs_are_found_by_filters_and_in_pages(app: Windlass, browser: Callable
     wrong = one.get("/jobs?batch=x")
     assert wrong.status_code == 400
     assert "batch must be a number" in wrong.text
+
+
+def test_a_page_goes_without_a_number_that_takes_too_long(
+    app: Windlass, browser: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task(tags=["x"])
+    def work() -> None: ...
+
+    app.enqueue_many([work.job() for _ in range(5000)])
+    monkeypatch.setattr(pages_of_jobs, "COUNTING", 0.0)
+    one = browser("operator")
+    assert "too many to be counted quickly" in one.get("/jobs?tag=x").text
+    preview = one.act("/jobs/bulk", action="cancel", all="1", tag="x").text
+    assert "Cancel all that match?" in preview
+    assert "… and more." in preview
 
 
 def test_a_job_shows_all_that_is_known(app: Windlass, browser: Callable[..., Browser]) -> None:
@@ -293,7 +310,8 @@ def test_it_can_be_mounted_under_a_prefix(app: Windlass) -> None:
 
 def test_it_can_be_served_by_wsgi(app: Windlass) -> None:
     """Then browsers ask instead of listening."""
-    with make_server("127.0.0.1", 0, Dashboard(app, password="pw").wsgi()) as server:
+    site = Dashboard(app, password="pw")
+    with make_server("127.0.0.1", 0, site.wsgi()) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         with Browser(base_url=f"http://127.0.0.1:{server.server_port}", follow_redirects=False) as one:
@@ -301,6 +319,9 @@ def test_it_can_be_served_by_wsgi(app: Windlass) -> None:
             page = one.get("/").text
             assert 'data-updates="poll"' in page
             assert one.get("/live.json").json()["total.pending"] == "0"
+            for _ in range(FREE):
+                assert one.enter("admin", "wrong").status_code == 401
+            assert site.attempts.wait("127.0.0.1") > 0
         server.shutdown()
         thread.join()
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.dashboard.access import Role
 from windlass.dashboard.acting import act
-from windlass.dashboard.pages.jobs import NAMES, filters, number, words_of
+from windlass.dashboard.pages.jobs import NAMES, counted, filters, number, words_of
 from windlass.dashboard.problems import Problem
+from windlass.drivers.patience import at_most
 from windlass.job import FINISHED, Status
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MOST = 10_000
 """Jobs changed by one request; the page says that there are more."""
 SAMPLE = 20
+PATIENCE = 10.0
+"""Seconds that the store gets for a preview."""
 ACTIONS: dict[str, tuple[str, Role, frozenset[Status]]] = {
     "retry": ("retried", Role.OPERATE, frozenset({Status.DEAD, Status.CANCELLED, Status.RETRYING})),
     "cancel": ("cancelled", Role.OPERATE, frozenset(Status) - frozenset(FINISHED)),
@@ -46,15 +49,17 @@ def bulk(call: Call) -> Response:
 
 
 def _preview(call: Call, action: str, which: Filters | None, ids: list[int]) -> Response:
-    app, allowed = call.app, ACTIONS[action][2]
+    allowed = ACTIONS[action][2]
     if which is not None:
-        count, jobs = app.count(**which), list(app.jobs(**which, limit=SAMPLE))
+        count = counted(call, which)
+        with at_most(PATIENCE):
+            jobs = list(call.app.jobs(**which, limit=SAMPLE))
     else:
-        count, jobs = None, [job for job in map(_found(call), ids[:SAMPLE]) if job is not None]
+        count, jobs = len(ids), [job for job in map(_found(call), ids[:SAMPLE]) if job is not None]
     return call.page(
         "bulk.html",
         action=action,
-        count=count if count is not None else len(ids),
+        count=count,
         jobs=jobs,
         refused=[job for job in jobs if job.status not in allowed],
         ids=ids,

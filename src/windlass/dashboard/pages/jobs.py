@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from windlass.client.filters import Filters
 from windlass.dashboard.problems import Problem
-from windlass.errors import BatchNotFoundError, ConfigurationError, WindlassError
+from windlass.drivers.patience import at_most
+from windlass.errors import BatchNotFoundError, ConfigurationError, QueryTimeoutError, WindlassError
 from windlass.job import FINISHED, Status
 from windlass.terms import terms_of
 
@@ -24,6 +25,8 @@ TEXTS = ("queue", "task", "tag", "origin", "worker", "error")
 TIMES = ("created_after", "created_before", "started_before")
 NAMES = ("status", *TEXTS, "batch", *TIMES)
 PAGE = 50
+COUNTING = 3.0
+"""Seconds that counting what matches may take; a page goes without the number rather than not at all."""
 LINES = 200
 """Lines of a job's log that are shown, the newest."""
 
@@ -68,7 +71,7 @@ def listed(call: Call) -> Response:
         which = filters(call.query)
         after = call.query.get("after", "")
         found = app.jobs(**which, limit=PAGE, after=int(after) if after.isdigit() and after.isascii() else None)
-        count = app.count(**which)
+        count = counted(call, which)
     except ConfigurationError as error:
         wrong = str(error)
     stats = app.stats()
@@ -86,6 +89,15 @@ def listed(call: Call) -> Response:
         tasks=sorted(stats.tasks),
         filtered=bool(which),
     )
+
+
+def counted(call: Call, which: Filters) -> int | None:
+    """Return how many match; ``None``: it takes too long to say."""
+    try:
+        with at_most(COUNTING):
+            return call.app.count(**which)
+    except QueryTimeoutError:
+        return None
 
 
 def shown(call: Call) -> Response:

@@ -21,7 +21,7 @@ def form(call: Call) -> Response:
 
 def enter(call: Call) -> Response:
     """Let in whoever knows a password; an address that guesses has to wait."""
-    site, address = call.site, call.request.client.host if call.request.client else ""
+    site, address = call.site, _address(call)
     wait = site.attempts.wait(address)
     if wait:
         raise Problem(429, f"too many wrong passwords; try again in {wait:.0f} s", wait=wait)
@@ -40,6 +40,12 @@ def leave(call: Call) -> Response:
     response = RedirectResponse(call.url("login"), status_code=303)
     call.site.sessions.end(call.request, response)
     return response
+
+
+def _address(call: Call) -> str:
+    """Return where a request comes from; under WSGI some servers name the host and no port, which is then not passed on."""
+    request = call.request
+    return request.client.host if request.client else str(request.scope.get("wsgi_environ", {}).get("REMOTE_ADDR", ""))
 
 
 def _inside(call: Call, path: str) -> str:
