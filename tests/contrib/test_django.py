@@ -163,3 +163,78 @@ def test_jobs_are_part_of_the_transaction_on_postgresql_too(postgres_url: str, t
 )
 def test_the_store_is_that_of_the_database(database: dict[str, Any], url: str) -> None:
     assert url_of(database) == url
+
+
+ADMIN = """
+    import re, sys
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        SECRET_KEY="s", PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"], USE_TZ=True, ROOT_URLCONF="urls", ALLOWED_HOSTS=["*"], WINDLASS={"URL": "memory://"},
+        INSTALLED_APPS=[
+            "django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
+            "django.contrib.messages", "windlass.contrib.django",
+        ],
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware", "django.middleware.csrf.CsrfViewMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+        ],
+        TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True, "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request", "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]}}],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django.db"}},
+    )
+    django.setup()
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    from django.test import Client
+    from windlass.contrib.django import app
+
+    call_command("migrate", verbosity=0)
+    User.objects.create_superuser("root", password="pw")
+    User.objects.create_user("ada", password="pw", is_staff=True)
+    User.objects.create_user("eve", password="pw")
+    job = app.enqueue("t", {"n": 1})
+
+    for name, allowed in ((None, False), ("eve", False), ("ada", True), ("root", True)):
+        client = Client(enforce_csrf_checks=True)
+        if name:
+            assert client.login(username=name, password="pw")
+        page = client.get("/admin/jobs/jobs/1")
+        if not allowed:
+            assert (page.status_code, page.headers["location"]) == (302, "/admin/login/?next=/admin/jobs/jobs/1"), page
+            assert client.post("/admin/jobs/jobs/1/cancel").status_code == 302
+            continue
+        text = page.content.decode()
+        assert page.status_code == 200, text
+        assert 'href="/admin/jobs/queues"' in text
+        assert page.headers["content-security-policy"].startswith("default-src 'none'")
+        sign = re.search(r'name="csrf" value="(\\w+)"', text)[1]
+        assert client.get("/admin/jobs/").status_code == 200
+        assert client.get("/admin/jobs/static/windlass.css").headers["content-type"].startswith("text/css")
+        assert client.post("/admin/jobs/queues/default/pause").status_code == 403
+        assert client.post("/admin/jobs/queues/default/pause", {"csrf": sign}).status_code == 303
+        deleted = client.post("/admin/jobs/jobs/1/delete", {"csrf": sign})
+        assert deleted.status_code == (303 if name == "root" else 403)
+    assert [action.actor for action in app.audit()] == ["root", "root", "ada"]
+    assert app.count() == 0
+"""
+
+
+def test_the_dashboard_is_under_the_admins_login(tmp_path: Path) -> None:
+    """Staff operate, superusers do everything, others are led to the login."""
+    (tmp_path / "script.py").write_text(textwrap.dedent(ADMIN), encoding="utf-8")
+    (tmp_path / "urls.py").write_text(
+        "from django.contrib import admin\nfrom django.urls import path\n"
+        "from windlass.contrib.django.dashboard import dashboard\n"
+        'urlpatterns = [path("admin/jobs/", dashboard), path("admin/jobs/<path:path>", dashboard),'
+        ' path("admin/", admin.site.urls)]\n',
+        encoding="utf-8",
+    )
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
