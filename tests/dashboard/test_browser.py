@@ -86,7 +86,14 @@ def enter(page: Page, address: str) -> None:
     page.wait_for_selector("header")
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(size, scheme) for size in SIZES for scheme in SCHEMES])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        pytest.param(size, scheme, marks=[] if (size == "wide") == (scheme == "light") else pytest.mark.soak)
+        for size in SIZES
+        for scheme in SCHEMES
+    ],
+)
 def test_every_page_is_there_and_for_everybody(
     request: pytest.FixtureRequest, browser: Browser, address: str, size: str, scheme: str
 ) -> None:
