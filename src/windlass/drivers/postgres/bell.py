@@ -61,16 +61,19 @@ class ListenBell:
 
     def wait(self, timeout: float) -> bool:
         """Sleep until rung, at most *timeout* seconds."""
-        now = time.monotonic()
-        if self._later:
-            timeout = min(timeout, max(0.0, self._later[0] - now))
-        if not self._rung.wait(max(0.0, timeout)):
-            if self._later and self._later[0] <= time.monotonic():
-                self._later.pop(0)
+        deadline = time.monotonic() + max(0.0, timeout)
+        while True:
+            later = self._later
+            until = min(deadline, later[0]) if later else deadline
+            if self._rung.wait(max(0.0, until - time.monotonic())):
+                self._rung.clear()
                 return True
-            return False
-        self._rung.clear()
-        return True
+            now = time.monotonic()
+            if later and later[0] <= now:
+                later.pop(0)
+                return True
+            if now >= deadline:  # else a notification has just set new times for later looks
+                return False
 
     def ring(self) -> None:
         """Wake the waiter."""
