@@ -200,3 +200,79 @@ def test_numbers_change_while_one_looks(browser: Browser, address: str, app: Win
     until(lambda: int(place.inner_text()) > before, every=0.2)
     assert page.evaluate("window.same")
     page.close()
+
+
+def act(page: Page, path: str, action: str) -> str:
+    """Go to a page and press one of its buttons by keyboard; return what it then says."""
+    page.goto(path)
+    tab_to(page, f'form[action$="{action}"] button')
+    press(page, "Enter")
+    page.wait_for_selector(".said")
+    return page.inner_text(".said")
+
+
+def test_the_buttons_of_queues_and_jobs_do_what_they_say_by_keyboard(
+    browser: Browser, address: str, app: Windlass
+) -> None:
+    """Those of tasks and limits, too."""
+    page = browser.new_page()
+    enter(page, address)
+    job = app.enqueue("by hand", {"n": 1}, queue="by hand", delay=3600)
+    one = f"{address}/jobs/{job.id}"
+    assert "is paused" in act(page, f"{address}/queues", "/queues/by%20hand/pause")
+    assert ("queue", "by hand") in app.driver.pauses()
+    assert "is resumed" in act(page, f"{address}/queues", "/queues/by%20hand/resume")
+    assert "is paused" in act(page, f"{address}/queues", "/tasks/by%20hand/pause")
+    assert "is resumed" in act(page, f"{address}/queues", "/tasks/by%20hand/resume")
+    assert not {("queue", "by hand"), ("task", "by hand")} & app.driver.pauses()
+    page.goto(f"{address}/queues")
+    page.fill('form[action$="/limits"] [name="name"]', "by hand")
+    page.fill('form[action$="/limits"] [name="most"]', "3")
+    press(page, "Enter")
+    page.wait_for_selector(".said")
+    assert any(limit.key == "queue:by hand" and limit.pinned for limit in app.limits())
+    assert "forgotten" in act(page, f"{address}/queues", "/limits/drop")
+    assert "available now" in act(page, one, "/run-now")
+    assert job.refresh().status == "pending"
+    assert "cancelled" in act(page, one, "/cancel")
+    assert "tried again" in act(page, one, "/retry")
+    page.goto(one)
+    tab_to(page, "details.again summary")
+    press(page, "Enter")
+    tab_to(page, 'form[action$="/again"] button')
+    press(page, "Enter")
+    page.wait_for_selector(".said")
+    assert app.count(queue="by hand") == 2
+    assert "is deleted" in act(page, one, "/delete")
+    assert app.count(queue="by hand") == 1
+    page.close()
+
+
+def test_the_other_buttons_do_what_they_say_by_keyboard(browser: Browser, address: str, app: Windlass) -> None:
+    """Those of failures, batches, schedules, workers, and the way out."""
+    page = browser.new_page()
+    enter(page, address)
+    app.enqueue("dies", {}, queue="dies", max_attempts=1)
+    claim = app.claim("dies")
+    assert claim is not None
+    claim.nack(error=OSError("the newest of the failures"))
+    assert "1 retried" in act(page, f"{address}/failures", "/retry")
+    with app.batch("by hand") as batch:
+        batch.add(app.tasks["report"].using(queue="by hand").job("2030"))
+    assert "1 jobs" in act(page, f"{address}/batches/{batch.id}", "/cancel")
+    schedule = "/schedules/monthly%20report"
+    assert "is paused" in act(page, f"{address}/schedules", f"{schedule}/pause")
+    assert "is resumed" in act(page, f"{address}/schedules", f"{schedule}/resume")
+    app.cancel_many(queue="reports", status="pending")  # else the last one is in the way
+    assert "triggered" in act(page, f"{address}/schedules", f"{schedule}/trigger")
+    with app.worker(queues=["nothing"]) as worker:
+        assert "claim nothing more" in act(page, f"{address}/workers", f"/workers/{worker.id}/quiet")
+        until(lambda: any(w.id == worker.id and w.quiet for w in app.workers()))
+        assert "claim again" in act(page, f"{address}/workers", f"/workers/{worker.id}/resume")
+        assert "stop" in act(page, f"{address}/workers", f"/workers/{worker.id}/stop")
+        until(lambda: not worker.alive)
+    page.goto(address)
+    tab_to(page, 'form[action$="/logout"] button')
+    press(page, "Enter")
+    page.wait_for_selector("[name=password]")
+    page.close()
