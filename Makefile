@@ -65,7 +65,7 @@ docs: $(DEV) ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: screenshots
-screenshots: $(DEV) ## Put pictures of every page of the dashboard into build/screenshots/
+screenshots: $(DEV) ## Put pictures of every page of the dashboard into docs/screenshots/
 	@PYTHONPATH=. $(BIN)/python tools/screenshots.py $(ARGS)
 
 ##@ Before a change goes in
