@@ -71,23 +71,30 @@ class Oracle:
     def ticks(self, start: float, end: float) -> Any:
         """Return the ticks of ``[start, end)``, whole minutes both, as epoch seconds."""
         minutes = range(int(start), int(end), 60)
-        walls = [datetime.fromtimestamp(at, self.zone).replace(tzinfo=None) for at in minutes]
+        shown = walls(self.zone, int(start), int(end))
         if not self.fixed:
-            return [at for at, wall in zip(minutes, walls, strict=True) if self.fits(wall)]
+            return [at for at, wall in zip(minutes, shown, strict=True) if self.fits(wall)]
         found = []
-        before = range(int(start) - 26 * 3600, int(start), 60)
-        newest = max(datetime.fromtimestamp(at, self.zone).replace(tzinfo=None) for at in before)
-        for at, wall in zip(minutes, walls, strict=True):
+        newest = max(walls(self.zone, int(start) - 26 * 3600, int(start)))
+        minute = timedelta(minutes=1)
+        for at, wall in zip(minutes, shown, strict=True):
             # What clocks have not shown before: usually one minute, at a gap's end all that were left out.
-            late = wall
-            hit = False
+            if wall <= newest:
+                continue
+            late, hit = wall, False
             while late > newest:
                 hit = hit or self.fits(late)
-                late -= timedelta(minutes=1)
-            newest = max(newest, wall)
+                late -= minute
+            newest = wall
             if hit:
                 found.append(at)
         return found
+
+
+@functools.lru_cache(maxsize=2)
+def walls(zone: ZoneInfo, start: int, end: int) -> list[datetime]:
+    """Return what the clocks of a zone show at each minute of ``[start, end)``: twenty years are read once for many expressions."""
+    return [datetime.fromtimestamp(at, zone).replace(tzinfo=None) for at in range(start, end, 60)]
 
 
 def changes(zone: str, first: int, last: int) -> list[int]:
