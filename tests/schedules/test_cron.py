@@ -104,6 +104,7 @@ def test_over_twenty_years_the_ticks_are_those_of_the_oracle(zone: str) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @settings(max_examples=20_000, deadline=None)
 @given(text=TEXTS, span=SPANS, and_days=st.booleans())
 def test_around_many_changes_of_clocks_the_ticks_are_those_of_the_oracle(text: str, span: Any, and_days: bool) -> None:
