@@ -18,7 +18,7 @@ from windlass.dashboard.call import Call
 from windlass.dashboard.problems import Problem, of_error
 from windlass.dashboard.sessions import FIELD, HEADER, SAFE
 from windlass.dashboard.table import TABLE, Entry
-from windlass.drivers.patience import at_most
+from windlass.drivers.patience import WATCHED, at_most
 from windlass.errors import WindlassError
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-PATIENCE = 10.0
-"""Seconds that the store gets for a page."""
 LARGEST = 2 << 20
 """Bytes of a request's body."""
 
@@ -94,7 +92,7 @@ def _headed(response: Response) -> Response:
 def _answered(entry: Entry, call: Call) -> Response:
     try:
         # What acts on many jobs takes its time: giving up half-way would leave people guessing.
-        with at_most(PATIENCE) if entry.method in SAFE else nullcontext():
+        with at_most(WATCHED) if entry.method in SAFE else nullcontext():
             answer: Response = entry.answer(call)
     except WindlassError as error:
         raise of_error(error) from error

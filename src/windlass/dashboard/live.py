@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from windlass.drivers.patience import at_most
+from windlass.drivers.patience import WATCHED, at_most
 from windlass.errors import WindlassError
 from windlass.job import Status
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 EVERY = 2.0
 """Seconds between looks at the store, however many watch."""
-PATIENCE = 10.0
-"""Seconds that the store gets for one."""
 
 
 class Live:
@@ -51,7 +49,7 @@ class Live:
 
     def _look(self) -> None:
         try:
-            with at_most(PATIENCE):
+            with at_most(WATCHED):
                 self._seen = self._read()
             self._failed = None
         except WindlassError as error:

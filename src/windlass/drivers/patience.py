@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+WATCHED = 10.0
+"""Seconds that the store gets for what somebody waits for in front of a screen."""
 _until: ContextVar[float | None] = ContextVar("windlass_patience", default=None)
 
 

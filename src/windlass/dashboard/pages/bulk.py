@@ -8,7 +8,7 @@ from windlass.dashboard.access import Role
 from windlass.dashboard.acting import act
 from windlass.dashboard.pages.jobs import NAMES, counted, filters, number, words_of
 from windlass.dashboard.problems import Problem
-from windlass.drivers.patience import at_most
+from windlass.drivers.patience import WATCHED, at_most
 from windlass.job import FINISHED, Status
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 MOST = 10_000
 """Jobs changed by one request; the page says that there are more."""
 SAMPLE = 20
-PATIENCE = 10.0
-"""Seconds that the store gets for a preview."""
 ACTIONS: dict[str, tuple[str, Role, frozenset[Status]]] = {
     "retry": ("retried", Role.OPERATE, frozenset({Status.DEAD, Status.CANCELLED, Status.RETRYING})),
     "cancel": ("cancelled", Role.OPERATE, frozenset(Status) - frozenset(FINISHED)),
@@ -52,7 +50,7 @@ def _preview(call: Call, action: str, which: Filters | None, ids: list[int]) -> 
     allowed = ACTIONS[action][2]
     if which is not None:
         count = counted(call, which)
-        with at_most(PATIENCE):
+        with at_most(WATCHED):
             jobs = list(call.app.jobs(**which, limit=SAMPLE))
     else:
         count, jobs = len(ids), [job for job in map(_found(call), ids[:SAMPLE]) if job is not None]
