@@ -258,7 +258,7 @@ def test_the_other_buttons_do_what_they_say_by_keyboard(browser: Browser, addres
     claim.nack(error=OSError("the newest of the failures"))
     assert "1 retried" in act(page, f"{address}/failures", "/retry")
     with app.batch("by hand") as batch:
-        batch.add(app.tasks["report"].using(queue="by hand").job("2030"))
+        batch.add(app.tasks["report"].using(queue="a batch by hand").job("2030"))
     assert "1 jobs" in act(page, f"{address}/batches/{batch.id}", "/cancel")
     schedule = "/schedules/monthly%20report"
     assert "is paused" in act(page, f"{address}/schedules", f"{schedule}/pause")
