@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CONTEXT = "context"
 CORRELATION = "correlation_id"
+TRACE = "trace"
+"""Where a trace context is, if tracing is on: :mod:`windlass.contrib.opentelemetry` puts it there."""
 _KEY = b'"correlation_id"'
 
 _attempt: contextvars.ContextVar[Record | None] = contextvars.ContextVar("windlass_attempt", default=None)
@@ -34,6 +36,7 @@ class _Carrying(msgspec.Struct):
 
     context: Any = None
     correlation_id: Any = None
+    trace: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Carrying)
@@ -85,12 +88,20 @@ def loaded(
     return {**loaded, **(given or {})}
 
 
-def inherited(meta: bytes | None, record: Record) -> bytes:
-    """Return the ``meta`` of a job that follows *record*, with its correlation id unless it has one of its own."""
-    if meta is not None and (_KEY in meta or not meta.startswith(b"{")):
+def inherited(meta: bytes | None, record: Record) -> bytes | None:
+    """Return the ``meta`` of a job that follows *record*: with its correlation id and its trace, unless it has its own."""
+    before: dict[str, Any] = {CORRELATION: correlation_of(record)}
+    if record.meta is not None and (trace := _read(record.meta).trace) is not None:
+        before[TRACE] = trace
+    return below(meta, before)
+
+
+def below(meta: bytes | None, more: Mapping[str, Any]) -> bytes | None:
+    """Return a ``meta`` with *more* in it; what it says itself counts more, and one that is no object stays as it is."""
+    if meta is not None and not meta.startswith(b"{"):
         return meta
     given: dict[str, msgspec.Raw] = {} if meta is None else msgspec.json.decode(meta, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({CORRELATION: correlation_of(record), **given})
+    return msgspec.json.encode({**more, **given})
 
 
 def enter(record: Record, variables: Mapping[str, contextvars.ContextVar[Any]]) -> list[contextvars.Token[Any]]:

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from windlass import Snooze, Windlass
+from windlass import Snooze, Windlass, chain
 from windlass.contrib.opentelemetry import instrument
 from windlass.testing import testing
 
@@ -36,9 +36,14 @@ def reader() -> InMemoryMetricReader:
 
 
 @pytest.fixture
-def app(spans: InMemorySpanExporter, reader: InMemoryMetricReader) -> Iterator[Windlass]:
+def provider(spans: InMemorySpanExporter) -> TracerProvider:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
+    return provider
+
+
+@pytest.fixture
+def app(provider: TracerProvider, reader: InMemoryMetricReader) -> Iterator[Windlass]:
     meters = MeterProvider([reader])
     with Windlass("memory://") as app:
         instrument(app, tracer_provider=provider, meter_provider=meters)
@@ -77,6 +82,49 @@ def test_a_run_belongs_to_its_enqueue_and_its_children_to_it(app: Windlass, span
         assert attributes["messaging.destination.name"] == "mail"
         assert attributes["messaging.message.id"] == str(job.id)
     assert ran.attributes["messaging.operation.type"] == "process"
+
+
+def test_the_later_steps_of_a_chain_belong_to_its_trace(app: Windlass, spans: InMemorySpanExporter) -> None:
+    @app.task
+    def first() -> int:
+        return 1
+
+    @app.task
+    def second(value: int) -> int:
+        return value
+
+    @app.task
+    def third(value: int) -> None: ...
+
+    with testing(app) as t:
+        chain(first, second, third).enqueue()
+        t.drain()
+    found = {span.name: span for span in spans.get_finished_spans()}
+    assert set(found) == {"enqueue first", "process first", "process second", "process third"}
+    assert len({span.context.trace_id for span in found.values()}) == 1
+
+
+def test_the_callbacks_of_a_batch_belong_to_the_span_that_opens_it(
+    app: Windlass, spans: InMemorySpanExporter, provider: TracerProvider
+) -> None:
+    @app.task
+    def member() -> None: ...
+
+    @app.task
+    def report() -> None: ...
+
+    with testing(app) as t:
+        with (
+            provider.get_tracer("request").start_as_current_span("request"),
+            app.batch("images", on_success=report.job()) as batch,
+        ):
+            batch.add(member.job())
+        t.drain()
+    found = {span.name: span for span in spans.get_finished_spans()}
+    above = found["process report"].parent
+    assert above is not None
+    assert above.span_id == found["request"].context.span_id
+    assert len({span.context.trace_id for span in found.values()}) == 1
 
 
 def test_a_failure_is_recorded_and_a_snooze_is_none(app: Windlass, spans: InMemorySpanExporter) -> None:

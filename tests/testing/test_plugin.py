@@ -14,7 +14,6 @@ CONFTEST = """
     import pytest
     from windlass import Windlass
 
-    pytest_plugins = ["windlass.testing.plugin"]
     app = Windlass("sqlite:///jobs.db")
 
     @app.task

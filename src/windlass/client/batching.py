@@ -10,6 +10,7 @@ import msgspec
 from windlass import batch as rules
 from windlass import codec, terms
 from windlass.batch import BatchProgress, Callbacks
+from windlass.carrying import TRACE, below
 from windlass.client.batch import Batch, progress_of
 from windlass.client.filters import check_id, whole
 from windlass.client.listening import Listening
@@ -86,7 +87,11 @@ class Batching(Sending, Managing, Listening):
         several = tuple(drafts) if isinstance(drafts, list | tuple) else (drafts,)
         if not all(isinstance(draft, Draft) for draft in several):
             raise ConfigurationError(f"{name} takes task.job(...) or several, not {drafts!r}")
-        return tuple(terms.link(self.new_job(draft), ()) for draft in several)
+        trace = self.trace()
+        jobs = [self.new_job(draft) for draft in several]
+        if trace:  # nobody traces a callback's enqueue: it belongs to what opens the batch
+            jobs = [msgspec.structs.replace(job, meta=below(job.meta, {TRACE: trace})) for job in jobs]
+        return tuple(terms.link(job, ()) for job in jobs)
 
     def enqueue_members(
         self, batch_id: int, drafts: Iterable[Draft[Any]], options: Mapping[str, Any] | None = None

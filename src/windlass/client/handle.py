@@ -21,7 +21,7 @@ from windlass.publisher import Publisher
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from windlass.backoff import Backoff
     from windlass.drivers.base import Capabilities, Driver
@@ -46,6 +46,8 @@ class Handle:
         self.log = logger
         self.carried: dict[str, ContextVar[Any]] = {}
         """The context variables that jobs take along, by the name they are stored under."""
+        self.trace: Callable[[], Mapping[str, str]] = dict
+        """Returns the trace context of what runs here, if tracing is on."""
         self.enqueue_hooks: list[EnqueueHook] = []
         self.hub = Hub()
         LogSubscriber(self.hub, logger)

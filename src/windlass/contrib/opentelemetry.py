@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from windlass.carrying import TRACE
 from windlass.errors import ConfigurationError
 from windlass.outcomes import Cancel, Snooze
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from windlass.job import Job
     from windlass.outgoing import Outgoing
 
-CARRIED = "trace"
-"""Where in a job's ``meta`` the trace context is."""
 SYSTEM = "windlass"
 
 
@@ -70,6 +69,7 @@ class _Instrument:
         )
         app.around_enqueue(self.enqueue)
         app.around_attempt(self.attempt)
+        app.trace = _injected
 
     @contextmanager
     def enqueue(self, outgoing: Outgoing) -> Iterator[None]:
@@ -78,10 +78,9 @@ class _Instrument:
         with self._tracer.start_as_current_span(
             f"enqueue {outgoing.task}", kind=SpanKind.PRODUCER, attributes=what
         ) as span:
-            carrier: dict[str, str] = {}
-            propagate.inject(carrier)
+            carrier = _injected()
             if carrier:
-                outgoing.meta[CARRIED] = carrier
+                outgoing.meta[TRACE] = carrier
             yield
             if outgoing.job is not None:
                 span.set_attribute("messaging.message.id", str(outgoing.job.id))
@@ -122,8 +121,15 @@ class _Instrument:
                 self._ran.record(time.perf_counter() - started, {**what, **failed})
 
 
+def _injected() -> dict[str, str]:
+    """Return the context of the span in which this runs; nothing outside of one."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier
+
+
 def _carried(job: Job) -> Any:
-    carrier = job.meta.get(CARRIED)
+    carrier = job.meta.get(TRACE)
     return propagate.extract(carrier) if isinstance(carrier, dict) else None
 
 

@@ -1,14 +1,12 @@
-"""Fixtures for pytest.
+"""Fixtures for pytest, there wherever Windlass is installed (``-p no:windlass`` does without).
 
 In your ``conftest.py``::
 
-pytest_plugins = ["windlass.testing.plugin"]
+    @pytest.fixture
+    def windlass_application():
+        from shop import app
 
-@pytest.fixture
-def windlass_application():
-from shop import app
-
-return app
+        return app
 """
 
 from __future__ import annotations
