@@ -198,6 +198,7 @@ class Windlass(Client):
         lane: LaneName | None = None,
         unique: Any = None,
         limit: Any = None,
+        fair: str | Callable[..., str] | None = None,
         tags: Sequence[str] = (),
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,

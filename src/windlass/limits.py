@@ -7,6 +7,9 @@ claims' way, and comes back when there is room.
 
 Gates of a whole task or queue (``limit:task:send``) shut its streams, as a pause does; those of a key
 (``limit:tenant:5``) are brought by each job.
+
+A *turn* (``fair:tenant:5``) is no limit: it says in which order the waiting jobs of one queue, task and priority start. Each
+key with waiting jobs starts one in its turn, as in a round of cards (round robin); who comes new joins at the end.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from windlass.template import LONGEST, fill
 from windlass.times import Duration, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 WIDE = ("limit:queue:", "rate:queue:", "limit:task:", "rate:task:")
 """Gates that every job of a queue or task passes."""
+FAIR = "fair:"
+"""What a turn's key begins with."""
 _SLACK = 1e-6
 """Seconds by which instants kept as floats may miss each other."""
 
@@ -93,6 +98,26 @@ class Rate:
         return Gate(f"rate:{_scope(self.key, task, arguments)}", self.most, self.per, self.burst, self.weight)
 
 
+def fair_of(value: Any) -> str | Callable[..., str] | None:
+    """Read the option ``fair=``: a template over the arguments, or a function of them.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    key: str | Callable[..., str] | None = _key(value, "fair")
+    return key
+
+
+def turn(key: str | Callable[..., str], task: str, arguments: Any) -> Gate:
+    """Return what puts a job into the line of its key."""
+    return Gate(FAIR + fill(key, arguments, what="fair", task=task), 1)
+
+
+def fair_key(gates: Iterable[Gate]) -> str | None:
+    """Return the turn among the gates of a job."""
+    return next((gate.key for gate in gates if gate.key.startswith(FAIR)), None)
+
+
 def limits_of(value: Any) -> tuple[Limit | Rate, ...]:
     """Read the option ``limit=``: one ``Limit`` or ``Rate``, a whole number, or several of them.
 
@@ -126,11 +151,11 @@ def _scope(key: str | Callable[..., str] | None, task: str, arguments: Any) -> s
     return f"task:{task}" if key is None else fill(key, arguments, what="limit's key", task=task)
 
 
-def _key(key: Any) -> Any:
+def _key(key: Any, name: str = "key") -> Any:
     if key is None or callable(key):
         return key
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST:
-        raise ConfigurationError(f"key must be a template such as 'tenant:{{tenant_id}}' or a function, not {key!r}")
+        raise ConfigurationError(f"{name} must be a template such as 'tenant:{{tenant_id}}' or a function, not {key!r}")
     if key.startswith(("queue:", "task:")):
         raise ConfigurationError(f"a key must not begin with 'queue:' or 'task:', which mean all of them: {key!r}")
     return key

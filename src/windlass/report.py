@@ -205,7 +205,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     job: Job
     reasons: tuple[tuple[str, str], ...]
     """``(code, sentence)``, the most important first. Codes: scheduled, retrying, queue-paused, task-paused, limited,
-    rate-limited, no-worker, no-worker-for-queue, unknown-task, last-chance, busy, ready, running, prefetched, cancelling, lost-worker,
+    rate-limited, no-worker, no-worker-for-queue, unknown-task, last-chance, busy, takes-turns, ready, running, prefetched, cancelling, lost-worker,
     completed, dead, cancelled."""
 
     def __str__(self) -> str:
@@ -251,8 +251,9 @@ def explain(
     queued: int,
     now: float,
     shut: Sequence[Shut] = (),
+    turn: str | None = None,
 ) -> Why:
-    """Say why *job* is not running. *queued* = the other pending jobs of its queue."""
+    """Say why *job* is not running. *queued* = the other pending jobs of its queue; *turn* = the key by which it takes turns."""
     match job.status:
         case Status.COMPLETED | Status.DEAD | Status.CANCELLED:
             reasons = [_ended(job)]
@@ -260,7 +261,7 @@ def explain(
             reasons = [*_running(job, workers)]
         case _:
             live = [w for w in workers if w.status == "running"]
-            reasons = [*_held_back(job, pauses, shut, now), *_waiting(job, live, queued, held=bool(shut))]
+            reasons = [*_held_back(job, pauses, shut, now), *_waiting(job, live, queued, held=bool(shut), turn=turn)]
     return Why(job=job, reasons=tuple(reasons))
 
 
@@ -298,7 +299,9 @@ def _held_back(job: Job, pauses: set[tuple[str, str]], shut: Sequence[Shut], now
     yield from (one.reason(now) for one in shut)
 
 
-def _waiting(job: Job, workers: Sequence[Worker], queued: int, *, held: bool) -> Iterator[tuple[str, str]]:
+def _waiting(
+    job: Job, workers: Sequence[Worker], queued: int, *, held: bool, turn: str | None
+) -> Iterator[tuple[str, str]]:
     if not workers:
         yield "no-worker", "no worker is running; start one with `windlass worker`"
         return
@@ -313,6 +316,8 @@ def _waiting(job: Job, workers: Sequence[Worker], queued: int, *, held: bool) ->
     busy = sum(w.running for w in able)
     if busy >= slots:
         yield "busy", f"all {slots} slots are busy; {queued} other jobs wait in queue {job.queue!r}"
+        if turn is not None:
+            yield "takes-turns", f"jobs of {turn!r} take turns with those of other keys, each its first"
     elif not held:
         yield "ready", f"it is next to be taken by one of {len(able)} workers"
 

@@ -26,7 +26,7 @@ from windlass.chunk import Chunk, chunk_of
 from windlass.codec import Codec
 from windlass.context import Context
 from windlass.errors import ConfigurationError, SignatureError
-from windlass.limits import limits_of
+from windlass.limits import fair_of, limits_of
 from windlass.settings import MOST, check_name
 from windlass.times import Duration, instant, seconds
 from windlass.uniqueness import Unique, unique_of
@@ -58,6 +58,7 @@ class TaskOptions(TypedDict, total=False):
     lane: LaneName | None
     unique: Any
     limit: Any
+    fair: str | Callable[..., str] | None
     tags: Sequence[str]
     retry_on: type[BaseException] | tuple[type[BaseException], ...] | None
     discard_on: type[BaseException] | tuple[type[BaseException], ...] | None
@@ -279,6 +280,7 @@ class Task(Generic[P, R]):
         lane: LaneName | None = None,
         unique: Any = None,
         limit: Any = None,
+        fair: str | Callable[..., str] | None = None,
         tags: Sequence[str] = (),
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
@@ -304,11 +306,12 @@ class Task(Generic[P, R]):
         self.tags = check_tags(tags)
         self.unique = unique_of(unique)
         self.limits = limits_of(limit)
+        self.fair = fair_of(fair)
         self.retry_on = _errors("retry_on", retry_on)
         self.discard_on = _errors("discard_on", discard_on)
         self.chunk = chunk_of(chunk)
         self.bounds = bounds_of(expires=expires, deadline=deadline, on_crash=on_crash, keep=keep)
-        self.plain = self.unique is None and not self.limits and self.bounds is None
+        self.plain = self.unique is None and not self.limits and self.fair is None and self.bounds is None
         """Whether its jobs need nothing but to be stored."""
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async

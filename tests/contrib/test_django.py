@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.contrib.test_fastapi import answers, free_port
+from tests.contrib.test_fastapi import answers
+from tests.servers.ports import free_port
 from tests.waiting import until
 from windlass import Windlass
 from windlass.contrib.django.configured import url_of

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 import httpx
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.testclient import TestClient
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
+from tests.servers.ports import free_port
 from tests.waiting import until
 from windlass import Windlass
+from windlass.contrib.fastapi import Enqueuer, enqueuer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SHOP = """
@@ -41,12 +47,6 @@ SHOP = """
     async def look(job_id: int) -> dict[str, str]:
         return {"status": (await app.aget(job_id)).status}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def answers(url: str) -> bool:
@@ -76,3 +76,40 @@ def test_a_worker_lives_and_stops_with_the_web_server(tmp_path: Path) -> None:
     with Windlass(f"sqlite:///{tmp_path}/jobs.db") as app:
         assert app.get(second).status == "completed"
         assert [worker.status for worker in app.workers()] == ["stopped"]
+
+
+def test_a_dependency_enqueues_in_the_transaction_of_the_request_s_session(tmp_path: Path) -> None:
+    """One that is rolled back has never enqueued."""
+    url = f"sqlite:///{tmp_path}/shop.db"
+    engine = create_engine(url)
+    with Windlass(url) as app:
+        app.migrate()
+
+        @app.task
+        def pack(order: int) -> None: ...
+
+        def get_session() -> Iterator[Session]:
+            with Session(engine) as session, session.begin():
+                yield session
+
+        web = FastAPI()
+        the_session, the_jobs = Depends(get_session), Depends(enqueuer(get_session))
+
+        @web.post("/orders/{order}")
+        def place(
+            order: int,
+            session: Session = the_session,
+            jobs: Enqueuer = the_jobs,
+        ) -> dict[str, bool]:
+            jobs(pack, delay=60, tags=["order"]).enqueue(order)
+            if order > 1:
+                raise HTTPException(409, "sold out")
+            return {"same": jobs.session is session}
+
+        with TestClient(web) as client:
+            assert client.post("/orders/2").status_code == 409
+            assert app.count() == 0
+            assert client.post("/orders/1").json() == {"same": True}
+        [job] = app.jobs()
+        assert (job.payload, job.status, job.tags) == ({"order": 1}, "scheduled", ("order",))
+    engine.dispose()

@@ -52,7 +52,7 @@ def app() -> Iterator[Windlass]:
         assert len(recipes) == 2
         known = {"app": app}
         for recipe in recipes:
-            exec(recipe, known)  # noqa: S102 - the page's own code
+            exec(recipe, known)
         yield app
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from windlass import Context, JobCompleted, Retry, Snooze, Windlass
+from windlass import Context, JobCompleted, JobEvent, JobFailed, Retry, Snooze, Windlass
 from windlass.drivers.base import NewBatch
 from windlass.job import NewJob
 from windlass.testing import Batches, ignoring, recording, synchronous, testing
@@ -264,3 +264,44 @@ def test_what_is_recorded_is_stored_too(app: Windlass) -> None:
         assert seen.assert_enqueued("double", number=1) == job
         seen.assert_not_enqueued("double", number=2)
     assert app.count() == 3
+
+
+def test_listeners_hear_in_a_drain_what_they_would_hear_of_a_worker(app: Windlass) -> None:
+    """Each once, at once, with the exception."""
+    heard: list[tuple[str, str]] = []
+    app.on(JobEvent)(lambda event: heard.append((type(event).__name__, event.job.status)))
+    exceptions: list[BaseException | None] = []
+    app.on(JobFailed)(lambda event: exceptions.append(event.exception))
+
+    @app.task(max_attempts=2)
+    def broken() -> None:
+        raise ValueError("no route")
+
+    @app.task
+    def works() -> None: ...
+
+    with testing(app) as t:
+        broken.enqueue()
+        works.using(expires=1).enqueue()
+        t.advance(5)
+        t.drain()
+        assert heard == [
+            ("JobEnqueued", "pending"),
+            ("JobEnqueued", "pending"),
+            ("JobStarted", "running"),
+            ("JobFailed", "retrying"),
+            ("JobCancelled", "cancelled"),
+        ]
+        heard.clear()
+        t.advance(3600)
+        works.enqueue()
+        t.drain()
+    assert sorted(heard) == [
+        ("JobCompleted", "completed"),
+        ("JobDead", "dead"),
+        ("JobEnqueued", "pending"),
+        ("JobFailed", "dead"),
+        ("JobStarted", "running"),
+        ("JobStarted", "running"),
+    ]
+    assert [type(error) for error in exceptions] == [ValueError, ValueError]

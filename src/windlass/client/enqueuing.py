@@ -14,7 +14,7 @@ from windlass.drivers.sql import ainsert_on, insert_on
 from windlass.errors import NotSupportedError, PayloadError, UniqueConflictError
 from windlass.events import JobEnqueued
 from windlass.job import Job, NewJob, Record, first_record
-from windlass.limits import gates_of
+from windlass.limits import gates_of, turn
 from windlass.offload import run_blocking
 from windlass.settings import check_name
 from windlass.task import NOTHING, Draft, EnqueueOptions, Options, options
@@ -104,12 +104,14 @@ class Enqueuing(Handle):
         """Return the keys that a job holds and the gates that it brings."""
         unique = _unique(draft, task)
         limits = task.limits if task is not None else ()
-        if unique is None and not limits:
+        fair = task.fair if task is not None else None
+        if unique is None and not limits and fair is None:
             return (), ()
         arguments = task.codec.named(payload) if task is not None else msgspec.json.decode(payload)
         name = task.name if task is not None else draft.task
         holds = () if unique is None else (unique.hold(name, queue, arguments),)
-        return holds, gates_of(limits, name, arguments)
+        turns = () if fair is None else (turn(fair, name, arguments),)
+        return holds, (*gates_of(limits, name, arguments), *turns)
 
     def _terms(self, draft: Draft[Any], task: AnyTask | None) -> bytes | None:
         """Return what a job carries for those who run it: call before task, and the later steps of its chain."""

@@ -10,7 +10,7 @@ import msgspec
 from windlass.drivers.base import Filter
 from windlass.errors import ConfigurationError, JobNotFoundError
 from windlass.job import Attempt, Failure, Job, Line, Outcome, Record, Status
-from windlass.limits import has_room
+from windlass.limits import FAIR, fair_key, has_room
 from windlass.offload import offload
 from windlass.report import Count, Page, Queue, Shut, Stats, Throughput, Why, explain
 from windlass.times import Duration, moment, seconds
@@ -179,6 +179,7 @@ class Reading(Handle):
         record = driver.get(check_id(job_id))
         if record is None:
             raise JobNotFoundError(job_id)
+        turn = None if record.flow is None else fair_key(flow_of(record.flow).gates)
         ahead = 0
         if record.status is Status.PENDING:
             ahead = max(0, driver.count(Filter(statuses=(Status.PENDING,), queue=record.queue), most=COUNTED) - 1)
@@ -189,6 +190,7 @@ class Reading(Handle):
             queued=ahead,
             now=driver.now(),
             shut=self._shut(record) if record.status is Status.PENDING else (),
+            turn=None if turn is None else turn.removeprefix(FAIR),
         )
 
     awhy = offload(why)

@@ -11,15 +11,20 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
+from windlass.errors import ConfigurationError
 from windlass.offload import run_blocking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from windlass.app import Windlass
+    from windlass.task import EnqueueOptions, Task, Using
     from windlass.worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def lifespan(
@@ -70,3 +75,44 @@ async def _working(app: Windlass, *, worker: bool, concurrency: int | None, queu
         yield
     finally:
         await run_blocking(app.executor, running.stop)
+
+
+class Enqueuer:
+    """Enqueues in the transaction of a request's session; what :func:`enqueuer` gives to an endpoint."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def __call__(self, task: Task[P, R], **options: Unpack[EnqueueOptions]) -> Using[P, R]:
+        """Return the task, to be enqueued with the session: ``jobs(pack).enqueue(7)``, ``await jobs(pack, delay=60).aenqueue(7)``.
+
+        The options are those of ``task.using``.
+        """
+        return task.using(**options, connection=self.session)
+
+
+def enqueuer(session: Callable[..., Any]) -> Callable[..., Enqueuer]:
+    """Return a dependency of FastAPI that enqueues in the transaction of another dependency's session.
+
+    ``Jobs = Annotated[Enqueuer, Depends(enqueuer(get_session))]``. FastAPI calls *session* once in a request, so the endpoint
+    and its jobs have the same; a job is there if and when that session commits.
+
+    Args:
+        session: the dependency that yields a session or connection, as ``task.using(connection=...)`` takes it.
+
+    Raises:
+        ConfigurationError: FastAPI cannot be imported.
+    """
+    try:
+        from fastapi import Depends
+    except ImportError as missing:
+        raise ConfigurationError(
+            f"enqueuer() needs what cannot be imported ({missing}): pip install 'windlass[fastapi]'"
+        ) from missing
+
+    given = Depends(session)
+
+    def jobs(session: Any = given) -> Enqueuer:
+        return Enqueuer(session)
+
+    return jobs

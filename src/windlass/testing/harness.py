@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from windlass import ending
+from windlass import ending, telling
 from windlass.drivers.base import Filter, Turn
 from windlass.drivers.memory import MemoryDriver
 from windlass.errors import UnknownTaskError
+from windlass.events import JobStarted
 from windlass.lifecycle import Settlement
 from windlass.notes import Direct
 from windlass.schedule import next_at
@@ -91,7 +92,8 @@ class Harness(Looking):
     def drain(self, *, queue: str | None = None) -> int:
         """Run in this thread, one after another, all jobs that are due, and those that they enqueue; return how many.
 
-        Failed attempts follow the retry rules: advance the clock to run them again. Timeouts are not enforced.
+        Failed attempts follow the retry rules: advance the clock to run them again. Listeners hear of them as of a worker's.
+        Timeouts are not enforced.
         """
         ran = 0
         for _ in range(MOST):
@@ -121,6 +123,10 @@ class Harness(Looking):
             execution = ChunkExecution(self._app, task, records, threading.Event(), Direct(self.driver))
         else:
             execution = Execution(self._app, task, record, threading.Event(), Direct(self.driver))
+        members = members_of([execution])
+        if self._app.hub.wants(JobStarted):
+            for one in members:
+                self._app.hub.emit(JobStarted(job=self._app.wrap(one.record)))
         try:
             run = functools.partial(_run_async, execution) if task.is_async else execution.call
             result = contextvars.copy_context().run(run)
@@ -128,7 +134,7 @@ class Harness(Looking):
             execution.raised(error)
         else:
             execution.returned(result)
-        for one in members_of([execution]):
+        for one in members:
             self._ended(one)
         return len(records)
 
@@ -143,12 +149,17 @@ class Harness(Looking):
     def _too_late(self, record: Record) -> bool:
         refused = ending.refusal(record, self.driver.now())
         if refused is not None:
-            self._exchange(Turn(worker="testing", settlements=[Settlement(record, refused, self.driver.now())]))
+            self._settle(Settlement(record, refused, self.driver.now()))
         return refused is not None
 
     def _ended(self, execution: Execution) -> None:
         if execution.settlement is not None:
-            self._exchange(Turn(worker="testing", settlements=[execution.settlement]))
+            self._settle(execution.settlement, execution.error)
+
+    def _settle(self, settlement: Settlement, error: BaseException | None = None) -> None:
+        self._exchange(Turn(worker="testing", settlements=[settlement]))
+        if telling.wanted(self._app.hub):
+            telling.tell(self._app, settlement, error)
 
     def _exchange(self, turn: Turn) -> Sequence[Record]:
         """Take a turn, and have what is due of batches enqueued."""

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from windlass import lifecycle, telling
+from windlass import lifecycle
 from windlass.drivers.base import Turn
 from windlass.drivers.memory import MemoryDriver
 from windlass.job import Outcome, Record, Status
@@ -123,11 +123,8 @@ class _Synchronous(Harness):
     def _ended(self, execution: Execution) -> None:
         super()._ended(execution)
         settlement = execution.settlement
-        if settlement is None:
-            return
-        if telling.wanted(self._app.hub):
-            telling.tell(self._app, settlement, execution.error)
-        if self._raises and settlement.transition.outcome is Outcome.FAILED and execution.error is not None:
+        failed = settlement is not None and settlement.transition.outcome is Outcome.FAILED
+        if self._raises and failed and execution.error is not None:
             raise execution.error
 
 

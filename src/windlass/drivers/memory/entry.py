@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heapq import heapify, heappop
+from heapq import heapify, heappop, heappush
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,23 +18,48 @@ STALE = 1000
 class Line:
     """The pending jobs of one stream and priority, by ``(seq, id)``.
 
-    A job that leaves by another door than a claim leaves a stale place behind, which is skipped when it comes up.
+    Those that take turns stand in heaps of their keys, the key whose turn it is first. A job that leaves by another door than
+    a claim leaves a stale place behind, which is skipped when it comes up.
     """
 
-    __slots__ = ("heap", "priority", "stale")
+    __slots__ = ("heap", "priority", "round", "stale")
 
     def __init__(self, priority: int) -> None:
         self.priority = priority
-        self.heap: list[tuple[int, int, Entry]] = []
+        self.heap: list[Place] = []
+        self.round: dict[str, list[Place]] = {}
         self.stale = 0
+
+    def add(self, entry: Entry) -> None:
+        """Let a job wait here; a key that comes new has its turn after all others."""
+        heap = self.heap if entry.fair is None else self.round.setdefault(entry.fair, [])
+        heappush(heap, (entry.seq, entry.id, entry))
 
     def head(self) -> Entry | None:
         """Return the first job that still waits here; drop the stale places before it."""
-        heap = self.heap
+        first = self._first(self.heap)
+        while self.round:
+            key = next(iter(self.round))
+            next_one = self._first(self.round[key])
+            if next_one is not None:
+                return next_one if first is None or next_one.seq < first.seq else first
+            del self.round[key]
+        return first
+
+    def take(self, entry: Entry) -> None:
+        """Take out what ``head`` has returned; its key has had its turn."""
+        if entry.fair is None:
+            heappop(self.heap)
+            return
+        heap = self.round.pop(entry.fair)
+        heappop(heap)
+        if heap:
+            self.round[entry.fair] = heap
+
+    def _first(self, heap: list[Place]) -> Entry | None:
         while heap:
-            seq, _, entry = heap[0]
-            if entry.seq == seq and entry.status is Status.PENDING and entry.blocked is None:
-                return entry
+            if _waits(heap[0]):
+                return heap[0][2]
             heappop(heap)
             self.stale -= 1
         return None
@@ -41,17 +67,18 @@ class Line:
     def leave(self, gone: Entry) -> None:
         """Note that *gone*, which waits here, is about to go."""
         self.stale += 1
-        if self.stale > STALE and self.stale * 2 > len(self.heap):
-            self.heap = [
-                item
-                for item in self.heap
-                if item[2] is not gone
-                and item[2].seq == item[0]
-                and item[2].status is Status.PENDING
-                and item[2].blocked is None
-            ]
-            heapify(self.heap)
-            self.stale = 0
+        heap = self.heap if gone.fair is None else self.round[gone.fair]
+        if self.stale > STALE and self.stale * 2 > len(heap):
+            before = len(heap)
+            heap[:] = [place for place in heap if place[2] is not gone and _waits(place)]
+            heapify(heap)
+            self.stale -= before - len(heap)
+
+
+def _waits(place: Place) -> bool:
+    """Whether a job still stands there."""
+    seq, _, entry = place
+    return entry.seq == seq and entry.status is Status.PENDING and entry.blocked is None
 
 
 class Stream:
@@ -104,6 +131,8 @@ class Entry(msgspec.Struct, eq=False):
     flow: bytes | None = None
     blocked: str | None = None
     """The gate that it waits before, out of its line."""
+    fair: str | None = None
+    """The key by which it takes turns."""
     slots: tuple[str, ...] = ()
     """The limits that it has passed."""
     progress: bytes | None = None
@@ -144,3 +173,7 @@ class Entry(msgspec.Struct, eq=False):
             new.terms,
             self.progress,
         )
+
+
+Place: TypeAlias = tuple[int, int, Entry]
+"""Where a job stands in a heap: its place in the order, its id, itself."""

@@ -121,6 +121,8 @@ class Gates:
         """Return the gates that a job brings, as the job says unless they are pinned."""
         found = []
         for gate in entry.new.gates:
+            if gate.key == entry.fair:
+                continue
             barrier = self._all.get(gate.key)
             if barrier is None:
                 barrier = self._all[gate.key] = Barrier(gate)

@@ -25,6 +25,7 @@ from windlass.errors import JobError, UniqueConflictError
 from windlass.job import Flow, Record, Status
 from windlass.lifecycle import due as due_
 from windlass.lifecycle import gives_way, superseded, totals
+from windlass.limits import fair_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -90,10 +91,11 @@ class Store:
             else:
                 self._seq += 1
                 entry = Entry(self._job, job, stream, _PENDING, now, now, job.max_attempts, tag, self._seq)
-                self._queue(entry)
             if flow is not None:
-                entry.flow, entry.holds = _encode(flow), flow.holds
+                entry.flow, entry.holds, entry.fair = _encode(flow), flow.holds, fair_key(flow.gates)
                 self.holds.move(entry, None, entry.status, now)
+            if entry.status is _PENDING:
+                self._queue(entry)
             self.jobs[entry.id] = entry
             if job.batch_id is not None:
                 self.batches.move(job.batch_id, None, entry.status)
@@ -118,7 +120,7 @@ class Store:
         line = lines.get(priority)
         if line is None:
             line = lines[priority] = Line(priority)
-        heappush(line.heap, (entry.seq, entry.id, entry))
+        line.add(entry)
 
     # ------------------------------------------------------------------ the turn
 
@@ -211,7 +213,7 @@ class Store:
                 self.gates.pass_over(shut, now)
                 heappop(heads)
                 continue
-            heappop(line.heap)
+            line.take(entry)
             own = self.gates.own(entry) if entry.new.gates else []
             shut = next((barrier for barrier in own if not barrier.room(now)), None)
             if shut is not None:

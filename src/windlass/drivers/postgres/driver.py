@@ -249,7 +249,7 @@ class PostgresDriver(Watching):
 
     def oldest(self, queue: str) -> float | None:
         """Return since when the longest-waiting pending job has been available."""
-        value: float | None = self._rows(self.sql.oldest, queue)[0][0]
+        value: float | None = self._rows(self.sql.oldest, queue, queue)[0][0]
         return value
 
     def rates(self, since: float, queue: str | None = None) -> list[tuple[int, int, int]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from windlass.job import BIT, WAITING, Status, first_record
+from windlass.limits import fair_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ _encode = msgspec.json.encode
 _NULL = b"\\N"
 
 # The bits of the column flags: what a store must do about a job beside moving it. NULL is a plain job's.
-HOLDS, GATES, MEMBER, GAPS = 1, 2, 4, 8
+HOLDS, GATES, MEMBER, GAPS, TURNS = 1, 2, 4, 8, 16
 _LIVE = sum(BIT[status] for status in (*WAITING, Status.RUNNING))
 
 
@@ -29,6 +30,8 @@ def flags_of(job: NewJob, flow: Flow | None) -> int:
         flags |= (HOLDS if flow.holds else 0) | (GATES if flow.gates else 0)
         if any(_LIVE & ~hold.mask for hold in flow.holds):
             flags |= GAPS
+        if fair_key(flow.gates) is not None:
+            flags |= TURNS
     return flags
 
 

@@ -173,7 +173,7 @@ _STATEMENTS = {
                    FROM {p}_gate g WHERE %s::text[] IS NULL OR g.key = ANY (%s::text[]) ORDER BY g.key LIMIT 1000""",
     # Reads the running table, as orphans does.
     "holders": "SELECT u.id FROM {p}_running u WHERE u.slots ? %s ORDER BY u.id LIMIT %s",
-    "blocked_by": """SELECT b.key FROM {p}_job j JOIN {p}_blocked b ON b.stream = j.stream AND b.id = j.id
+    "blocked_by": """SELECT CASE WHEN b.flags & 16 = 0 OR b.key NOT LIKE 'fair:%%' THEN b.key END FROM {p}_job j JOIN {p}_blocked b ON b.stream = j.stream AND b.id = j.id
                      WHERE j.id = %s""",
     # Those that nobody uses, waits for or has set; what is locked is in use.
     "forget_gates": """DELETE FROM {p}_gate WHERE key IN (
@@ -291,11 +291,16 @@ _STATEMENTS = {
     "streams": "SELECT id, queue, task FROM {p}_stream",
     "since": "SELECT {p}_since_v1(%s)",
     # The first place of each stream that has a job is the oldest of it.
-    "oldest": """SELECT min(head.since)
+    "oldest": """SELECT min(since) FROM (
+                 SELECT min(head.since) AS since
                  FROM {p}_stream s CROSS JOIN LATERAL (
                      SELECT coalesce(r.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = r.id)) AS since
                      FROM {p}_ready r WHERE r.stream = s.id ORDER BY r.seq LIMIT 1) AS head
-                 WHERE s.queue = %s""",
+                 WHERE s.queue = %s
+                 UNION ALL
+                 SELECT min((SELECT coalesce(b.run_at, (SELECT j.created_at FROM {p}_job j WHERE j.id = b.id))
+                             FROM {p}_blocked b WHERE b.key = t.key AND b.stream = t.stream ORDER BY b.seq LIMIT 1))
+                 FROM {p}_turn t JOIN {p}_stream s ON s.id = t.stream WHERE s.queue = %s) AS both_""",
     # Folded seconds, and those that are not folded yet.
     "rates": """SELECT second, sum(processed)::bigint, sum(failed)::bigint FROM (
                     SELECT second, processed, failed, queue FROM {p}_pulse

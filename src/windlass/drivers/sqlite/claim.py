@@ -1,7 +1,7 @@
 """The claim: the best pending jobs over all streams that a worker may take from, as far as their gates let them.
 
 A candidate whose gate is shut is put aside, and the claim goes on with the next; a stream whose own gate is shut is
-passed over as if it were paused. Rows are read to the end before any is written: an open read would keep the rows that
+passed over as if it were paused. One that takes turns (``turns.py``) is put in line until it is called. Rows are read to the end before any is written: an open read would keep the rows that
 are about to be deleted in use.
 """
 
@@ -16,6 +16,7 @@ import msgspec
 
 from windlass.drivers.sqlite.holds import moving
 from windlass.job import Record, Status
+from windlass.limits import fair_key
 from windlass.uniqueness import flow_of
 
 if TYPE_CHECKING:
@@ -41,13 +42,27 @@ _STREAM = itemgetter(4, 3)
 class Claim:
     """One turn's claim."""
 
-    __slots__ = ("_aside", "_chosen", "_claims", "_gone", "_slots", "_starting", "_turn", "_tx", "_wide")
+    __slots__ = (
+        "_aside",
+        "_chosen",
+        "_claims",
+        "_early",
+        "_fair",
+        "_gone",
+        "_slots",
+        "_starting",
+        "_turn",
+        "_tx",
+        "_wide",
+    )
 
-    def __init__(self, tx: Tx, turn: Turn, *, wide: bool) -> None:
+    def __init__(self, tx: Tx, turn: Turn, *, wide: bool, fair: bool) -> None:
         self._tx = tx
         self._turn = turn
         self._wide = wide
         """Whether there are gates of whole queues or tasks at all."""
+        self._fair = fair
+        """Whether some take turns."""
         self._claims: list[Record] = []
         self._chosen: list[tuple[Any, ...]] = []
         """Rows to be leased."""
@@ -55,6 +70,8 @@ class Claim:
         """The limits that those have passed, as JSON."""
         self._gone: list[tuple[Any, ...]] = []
         self._starting: list[tuple[Flow, int, float]] = []
+        self._early: list[tuple[Any, ...]] = []
+        """A row of ``ready`` that was not in line yet, with its key: all of its stream are sorted first."""
         self._aside = 0
 
     @property
@@ -64,17 +81,37 @@ class Claim:
 
     def take(self) -> list[Record]:
         """Lease jobs, part by part of the demand."""
-        streams = open_streams(self._tx.connection, self._tx.sql, self._turn)
+        streams = open_streams(self._tx.connection, self._tx.sql, self._turn, fair=self._fair)
         for part in self._turn.parts() if streams else ():
-            most = min(self._turn.limit - len(self._claims), part.limit)
+            goal = len(self._claims) + min(self._turn.limit - len(self._claims), part.limit)
             wanted = [s for s in streams if part.queues is None or s[0] in part.queues]
-            if wanted and most > 0 and not self.unfinished:
-                if len(wanted) == 1 and not self._wide:
-                    self._take_from_one(wanted[0], most)
-                else:
-                    self._take_from(wanted, most)
-                self._write()
+            if wanted and self._fair:
+                self._call(wanted, goal - len(self._claims))
+            while wanted and len(self._claims) < goal and not self.unfinished:
+                self._take_part(wanted, goal - len(self._claims))
+                if not self._early:
+                    break
+                self._tx.turns.line_up(self._early)
+                self._early.clear()
+                self._call(wanted, goal - len(self._claims))
+        if self._fair and any(map(self._tx.turns.wait, streams)):
+            self._tx.wake()
         return self._claims
+
+    def _take_part(self, streams: list[Stream], most: int) -> None:
+        if len(streams) == 1 and not self._wide:
+            self._take_from_one(streams[0], most)
+        else:
+            self._take_from(streams, most)
+        self._write()
+
+    def _call(self, streams: list[Stream], most: int) -> None:
+        """Have those in ``ready`` whose turn it is."""
+        turns = self._tx.turns
+        for stream in streams:
+            if turns.wait(stream):
+                turns.sort(stream)
+                turns.call(stream, most)
 
     def _take_from_one(self, stream: Stream, most: int) -> None:
         """Take the first of a stream: no more are read than are wanted, unless some have to be put aside."""
@@ -86,7 +123,7 @@ class Claim:
                     self._chosen.append(row)
                 else:
                     self._offer(row, stream)
-                if len(self._chosen) >= most or self.unfinished:
+                if self._enough(most):
                     return
             if len(rows) < limit:
                 return
@@ -112,7 +149,7 @@ class Claim:
                 self._chosen.append(row)
             else:
                 self._offer(row, stream)
-            if len(self._chosen) >= most or self.unfinished:
+            if self._enough(most):
                 break
             following = next(cursor, None)
             if following is None:
@@ -121,6 +158,9 @@ class Claim:
                 heapreplace(heads, (*following[:2], following, cursor, stream))
         for _, cursor in cursors:
             cursor.close()
+
+    def _enough(self, most: int) -> bool:
+        return len(self._chosen) >= most or self.unfinished or bool(self._early)
 
     def _is_shut(self, stream: Stream) -> bool:
         shut = shut_gate(self._tx.gates, stream, self._tx.now)
@@ -131,6 +171,12 @@ class Claim:
     def _offer(self, row: tuple[Any, ...], stream: Stream) -> None:
         """Choose a candidate that passes its gates, or put it aside."""
         flow = None if row[_FLOW] is None else flow_of(row[_FLOW])
+        key = None if flow is None else fair_key(flow.gates)
+        if key is not None:
+            if not self._tx.turns.is_called(row[2]):
+                self._wait_for_turn(row, key)
+                return
+            self._tx.turns.passed(row[2])
         own = self._tx.gates.own(flow.gates) if flow is not None and flow.gates else []
         shut = next((barrier for barrier in own if not barrier.room(self._tx.now)), None)
         if shut is not None:
@@ -144,9 +190,14 @@ class Claim:
             self._slots[row[2]] = msgspec.json.encode(slots).decode()
         self._chosen.append(row)
 
+    def _wait_for_turn(self, row: tuple[Any, ...], key: str) -> None:
+        ready = _ready(row)
+        self._early.append((*ready, key))
+        self._gone.append(ready[:4])
+        self._fair = True
+
     def _put_aside(self, row: tuple[Any, ...], barrier: Barrier) -> None:
-        rank, seq, job_id, task, queue, _, _, attempt, failures, crashes, _, _, run_at, *_ = row
-        ready = (queue, task, rank, seq, job_id, run_at, attempt, failures, crashes)
+        ready = _ready(row)
         self._tx.gates.block(barrier, ready=ready)
         self._gone.append(ready[:4])
         self._aside += 1
@@ -196,12 +247,20 @@ class Claim:
         return leases
 
 
-def open_streams(connection: sqlite3.Connection | Plain, sql: Sql, turn: Turn) -> list[Stream]:
+def _ready(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the row of ``ready`` that a row of the head statement is from."""
+    rank, seq, job_id, task, queue, _, _, attempt, failures, crashes, _, _, run_at, *_ = row
+    return queue, task, rank, seq, job_id, run_at, attempt, failures, crashes
+
+
+def open_streams(connection: sqlite3.Connection | Plain, sql: Sql, turn: Turn, *, fair: bool) -> list[Stream]:
     """Return the (queue, task) pairs with pending jobs that this worker may take.
 
     Skips from stream to stream in the index: the jobs inside are not read, whosever they are.
     """
     found = connection.execute(sql.streams).fetchall()
+    if fair:
+        found = list(dict.fromkeys([*found, *connection.execute(sql.turn_streams)]))
     if not found:
         return []
     tasks, queues = frozenset(turn.tasks), _queues(turn) if turn.takes else turn.queues

@@ -10,6 +10,7 @@ import msgspec
 from windlass.drivers.sqlite import batches, gates, notes, schedules
 from windlass.drivers.sqlite.database import Database
 from windlass.drivers.sqlite.ears import KEPT, Ear, tell
+from windlass.limits import FAIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -69,7 +70,7 @@ class Controls(Database):
     def blocked_by(self, job_id: int) -> str | None:
         """Return the gate that a pending job waits before."""
         with self._reading() as connection:
-            row = connection.execute(self._sql.blocked_by, (job_id,)).fetchone()
+            row = connection.execute(self._sql.blocked_by, (job_id, f"{FAIR}*")).fetchone()
         return None if row is None else row[0]
 
     def holder(self, key: str) -> Record | None:

@@ -164,7 +164,7 @@ class SqliteDriver(Watching):
             connection.execute("BEGIN") if self.path is not None else None
             try:
                 values = (clock, turn.worker, turn.worker)
-                shift, due, look_at, wide, ripe, heard, known, mail, stamp = execute(
+                shift, due, look_at, wide, ripe, heard, known, mail, stamp, fair = execute(
                     self._sql.glance, values
                 ).fetchone()
                 self._shift = shift
@@ -173,7 +173,7 @@ class SqliteDriver(Watching):
                 if (
                     mail
                     or (due is not None and due <= now)
-                    or (known and turn.limit > 0 and self._has_work(connection, turn, now, wide=wide))
+                    or (known and turn.limit > 0 and self._has_work(connection, turn, now, wide=wide, fair=fair))
                 ):
                     return None
                 told = [row[0] for row in execute(self._sql.ripe, (RIPE,))] if ripe else []
@@ -192,9 +192,9 @@ class SqliteDriver(Watching):
             stamp=stamp,
         )
 
-    def _has_work(self, connection: sqlite3.Connection, turn: Turn, now: float, *, wide: bool) -> bool:
+    def _has_work(self, connection: sqlite3.Connection, turn: Turn, now: float, *, wide: bool, fair: bool) -> bool:
         """Whether a claim would bring something, or has to note that it does not."""
-        streams = open_streams(connection, self._sql, turn)
+        streams = open_streams(connection, self._sql, turn, fair=fair)
         if not wide:
             return bool(streams)
         gates = Gates(connection, self._sql, now)

@@ -15,7 +15,7 @@ import msgspec
 
 from windlass.drivers.base import Passage
 from windlass.job import Gate
-from windlass.limits import WIDE, cost, free_at, room, started
+from windlass.limits import FAIR, WIDE, cost, free_at, room, started
 
 if TYPE_CHECKING:
     import sqlite3
@@ -128,6 +128,8 @@ class Gates:
         """Return the gates that a job brings, as the job says unless they are pinned."""
         found = []
         for gate in gates:
+            if gate.key.startswith(FAIR):
+                continue
             barrier = self.get(gate.key)
             if barrier is None:
                 barrier = self._known[gate.key] = Barrier(gate)

@@ -231,7 +231,13 @@ class Sql:
                               WHERE r.queue = :queue AND r.task = ranks.task AND r.rank > ranks.rank)
                 FROM ranks WHERE rank IS NOT NULL
             )
-            SELECT min((SELECT r.run_at FROM {ready} r WHERE r.queue = :queue AND r.task = ranks.task
-                        AND r.rank = ranks.rank ORDER BY r.seq LIMIT 1))
-            FROM ranks WHERE rank IS NOT NULL"""
+            SELECT min(at) FROM (
+                SELECT (SELECT r.run_at FROM {ready} r WHERE r.queue = :queue AND r.task = ranks.task
+                        AND r.rank = ranks.rank ORDER BY r.seq LIMIT 1) AS at
+                FROM ranks WHERE rank IS NOT NULL
+                UNION ALL
+                SELECT (SELECT b.run_at FROM {self.prefix}_blocked b
+                        WHERE b.gate = t.key || char(31) || t.queue || char(31) || t.task AND b.rank = t.rank
+                        ORDER BY b.seq LIMIT 1)
+                FROM {self.prefix}_turn t WHERE t.queue = :queue)"""
         return connection.execute(statement, {"queue": queue}).fetchone()[0]  # type: ignore[no-any-return]

@@ -18,7 +18,8 @@ SELECT c.shift,
        EXISTS (SELECT 1 FROM {p}_ear WHERE until > ? + c.shift),
        coalesce((SELECT status FROM {p}_worker WHERE id = ?), '') != 'lost',
        EXISTS (SELECT 1 FROM {p}_signal WHERE worker = ?),
-       c.stamp
+       c.stamp,
+       EXISTS (SELECT 1 FROM {p}_turn)
 FROM {p}_counter c WHERE c.queue = '' AND c.task = ''
 """
 
@@ -50,9 +51,26 @@ FLOW = {
                    WHERE gate = ? ORDER BY rank, seq LIMIT ? RETURNING id""",
     "delete_blocked": "DELETE FROM {p}_blocked WHERE id IN (SELECT value FROM json_each(?))",
     "take_blocked": "DELETE FROM {p}_blocked WHERE id = ? RETURNING gate",
-    "blocked_by": "SELECT gate FROM {p}_blocked WHERE id = ?",
+    "blocked_by": "SELECT gate FROM {p}_blocked WHERE id = ? AND gate NOT GLOB ?",
     # What such a gate knows is what a new one would.
     "forget_gates": """DELETE FROM {p}_gate WHERE wide = 0 AND pinned = 0 AND used = 0 AND blocked = 0 AND arrival <= ?""",
+    # ------------------------------------------------------------------ turns
+    "turns": "SELECT rank, key FROM {p}_turn WHERE queue = ? AND task = ? ORDER BY rank, place LIMIT ?",
+    "turn_streams": "SELECT DISTINCT queue, task FROM {p}_turn",
+    "put_turn": """INSERT OR IGNORE INTO {p}_turn (queue, task, rank, key, place)
+                   SELECT ?, ?, ?, ?, 1 + coalesce(max(place), 0) FROM {p}_turn WHERE queue = ? AND task = ? AND rank = ?""",
+    "end_turn": """UPDATE {p}_turn
+                   SET place = (SELECT 1 + max(place) FROM {p}_turn WHERE queue = ? AND task = ? AND rank = ?)
+                   WHERE queue = ? AND task = ? AND rank = ? AND key = ?""",
+    "drop_turn": "DELETE FROM {p}_turn WHERE queue = ? AND task = ? AND rank = ? AND key = ?",
+    "unsorted": """SELECT r.rank, r.seq, r.id, r.run_at, r.attempt, r.failures, r.crashes, CAST(j.flow AS BLOB)
+                   FROM (SELECT * FROM {p}_ready WHERE queue = ? AND task = ? ORDER BY rank, seq LIMIT ?) r
+                   JOIN {p}_job j ON j.id = r.id
+                   WHERE j.flow IS NOT NULL ORDER BY r.rank, r.seq""",
+    "first_in_line": "SELECT id FROM {p}_blocked WHERE gate = ? AND rank = ? ORDER BY seq LIMIT ?",
+    "call_back": """INSERT INTO {p}_ready
+                    SELECT queue, task, rank, seq, id, run_at, attempt, failures, crashes FROM {p}_blocked
+                    WHERE id IN (SELECT value FROM json_each(?))""",
     # ------------------------------------------------------------------ batches
     "draw_batch": "UPDATE {p}_counter SET batch = batch + 1 WHERE queue = '' AND task = '' RETURNING batch",
     "open_batch": """INSERT INTO {p}_batch (id, name, origin, meta, parent, callbacks, created_at)

@@ -35,12 +35,12 @@ def exchange(tx: Tx, turn: Turn) -> Turned:
     refused += _start(tx, turn.starting)
     tx.flush()
     values = (now - tx.shift, turn.worker, turn.worker)
-    _, due, look_at, wide, ripe, heard, known, mail, stamp = execute(sql.glance, values).fetchone()
+    _, due, look_at, wide, ripe, heard, known, mail, stamp, fair = execute(sql.glance, values).fetchone()
     if due is not None and due <= now:
         due = _promote(tx)
     if look_at is not None and look_at <= now:
         tx.gates.admit()
-    claim = Claim(tx, turn, wide=bool(wide)) if known and turn.limit > 0 and turn.tasks else None
+    claim = Claim(tx, turn, wide=bool(wide), fair=bool(fair)) if known and turn.limit > 0 and turn.tasks else None
     claims = claim.take() if claim is not None else []
     signals = _signals(tx, turn.worker) if mail else []
     if tx.gated or tx.batched:

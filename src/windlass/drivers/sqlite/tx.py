@@ -15,6 +15,7 @@ from windlass.drivers.sqlite.batches import Batches
 from windlass.drivers.sqlite.gates import Gates
 from windlass.drivers.sqlite.holds import Holds, moving
 from windlass.drivers.sqlite.insert import Sifted, batches_of, flows_of, keys_of, plan, sift, text
+from windlass.drivers.sqlite.turns import Turns
 from windlass.job import FINISHED, Record, Status
 from windlass.lifecycle import TOTALS, Transition, superseded, totals
 from windlass.uniqueness import flow_of
@@ -58,6 +59,7 @@ class Tx:
         self._holds: Holds | None = None
         self._gates: Gates | None = None
         self._batches: Batches | None = None
+        self.turns = Turns(connection, sql)
         self._plain_jobs: list[tuple[Any, ...]] = []
         self._jobs: list[tuple[Any, ...]] = []
         self._tags: list[tuple[str, int]] = []

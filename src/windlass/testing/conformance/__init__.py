@@ -22,6 +22,7 @@ _PARTS = (
     "batching",
     "bench",
     "claiming",
+    "fairness",
     "holding",
     "inserting",
     "limiting",
@@ -41,6 +42,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 from windlass.testing.conformance.batching import Batching  # noqa: E402
 from windlass.testing.conformance.bench import Bench  # noqa: E402
 from windlass.testing.conformance.claiming import Claiming  # noqa: E402
+from windlass.testing.conformance.fairness import Fairness  # noqa: E402
 from windlass.testing.conformance.holding import Holding  # noqa: E402
 from windlass.testing.conformance.inserting import Inserting  # noqa: E402
 from windlass.testing.conformance.limiting import Limiting  # noqa: E402
@@ -64,6 +66,7 @@ class DriverConformance(
     Reading,
     Holding,
     Limiting,
+    Fairness,
     Batching,
     Racing,
     Telling,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from windlass import lifecycle
 from windlass.drivers.base import Filter, PastAttempt, Signal, Turn, Worker
 from windlass.errors import JobError, UniqueConflictError
 from windlass.job import BIT, FINISHED, Flow, Gate, NewJob, Record, Status
+from windlass.limits import FAIR, fair_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +55,13 @@ class ModelJob:
     @property
     def gates(self) -> tuple[Gate, ...]:
         """Return the limits that it has to pass."""
-        return self.flow.gates
+        return tuple(gate for gate in self.flow.gates if not gate.key.startswith(FAIR))
+
+    @property
+    def line(self) -> tuple[Any, ...] | None:
+        """Return which line it waits in, if it takes turns."""
+        record, key = self.record, fair_key(self.flow.gates)
+        return None if key is None else (record.queue, record.task, record.priority, key)
 
 
 class Model:
@@ -285,20 +292,31 @@ class Model:
     def claim(self, turn: Turn, shown: Sequence[Record]) -> list[Record]:
         """Lease the jobs that the driver chose, under the numbers that it drew, and check the choice.
 
-        Without gates there is one right choice. Behind a gate a store may be late in letting a job back; it must never
-        let one through too many, nor keep others waiting for it.
+        Without gates and turns there is one right choice. Behind a gate a store may be late in letting a job back; it must
+        never let one through too many, nor keep others waiting for it. Turns change who is first, but not in one line, and
+        leave no slot empty.
         """
-        may = self.eligible(turn)
-        claims: list[Record] = []
         chosen = {record.id for record in shown}
-        for job in may:
-            if len(claims) == turn.limit:
+        allowed: list[ModelJob] = []
+        passed_over: set[tuple[Any, ...]] = set()
+        for job in self.eligible(turn):
+            if len(allowed) == turn.limit:
                 break
             if job.record.id not in chosen:
-                assert job.gates, f"job {job.record.id} was passed over"
+                its_turn = job.line is None or len(shown) < turn.limit
+                assert job.gates or not its_turn, f"job {job.record.id} was passed over"
+                passed_over |= set() if job.line is None or job.gates else {job.line}
                 continue
-            assert self.passes(job), f"job {job.record.id} is one too many behind a limit"
-            claims.append(self.lease(job, turn, shown[len(claims)].lease, started=len(claims) < turn.start))
+            assert job.line not in passed_over, f"job {job.record.id} is not the first of its line"
+            allowed.append(job)
+        in_order = [job.record.id for job in allowed if job.line is None]
+        assert [record.id for record in shown if self.jobs[record.id].line is None] == in_order, "the order of claims"
+        may = {job.record.id for job in allowed}
+        claims: list[Record] = []
+        for place, record in enumerate(shown):
+            if record.id in may:
+                assert self.passes(self.jobs[record.id]), f"job {record.id} is one too many behind a limit"
+                claims.append(self.lease(self.jobs[record.id], turn, record.lease, started=place < turn.start))
         return claims
 
     def lease(self, job: ModelJob, turn: Turn, lease: int, *, started: bool) -> Record:

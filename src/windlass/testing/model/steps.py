@@ -37,8 +37,14 @@ holds = st.builds(
     mask=st.sampled_from([_LIVE, _LIVE, _WAITS, _WAITS | BIT[Status.RETRYING], _LIVE | BIT[Status.COMPLETED]]),
     strict=st.sampled_from([False, False, False, True]),
 )
+TURNS = ("fair:a", "fair:b")
 gates = st.sampled_from(
-    [*((Gate(key, most),) for key, most in GATES.items()), tuple(map(Gate, *zip(*GATES.items(), strict=True)))]
+    [
+        *((Gate(key, most),) for key, most in GATES.items()),
+        tuple(map(Gate, *zip(*GATES.items(), strict=True))),
+        *((Gate(key, 1),) for key in TURNS),
+        (Gate("limit:x", 1), Gate("fair:a", 1)),
+    ]
 )
 places = st.integers(0, 7)
 limits = st.sampled_from([1, 2, 3, 5, 0])

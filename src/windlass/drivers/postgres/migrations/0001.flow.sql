@@ -341,18 +341,19 @@ END $$;
 -- Lets those through that pass all their gates, a_limit at most, and puts the others aside. a_places: of ready, locked; a_backs: of blocked; a_keys:
 -- the gates whose looks were taken. Returns the places in ready of those that may start, those of blocked among them (backs
 -- has their ids), and the limits that each has passed; aside: how many were put aside; skipped: how many wait for a gate of
--- their whole queue or task; streams and marks: the last place of each stream that somebody was put aside from; due: when the next
--- may start.
+-- their whole queue or task; streams and marks: the last place of each stream that somebody was put aside from; lined: whether somebody
+-- of ready takes turns, and was put in line; due: when the next may start.
 CREATE FUNCTION {p}_sieve_v1(
     a_places tid[], a_backs tid[], a_limit integer, a_keys text[], a_wide boolean, a_now double precision,
     OUT places tid[], OUT backs bigint[], OUT slots jsonb, OUT aside integer, OUT skipped integer,
-    OUT streams integer[], OUT marks bigint[], OUT due double precision)
+    OUT streams integer[], OUT marks bigint[], OUT lined boolean, OUT due double precision)
 LANGUAGE plpgsql VOLATILE
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     c record;
     w record;
+    v_line_ids bigint[] := '{}';
     v_keys text[];
     v_gates {p}_gate[];
     v_touched boolean[];
@@ -375,15 +376,17 @@ BEGIN
     places := '{}';
     aside := 0;
     skipped := 0;
+    lined := false;
     SELECT l.keys, l.gates INTO v_keys, v_gates FROM {p}_load_v1(a_places, a_backs, a_keys, a_wide) AS l;
     v_touched := array_fill(false, ARRAY[coalesce(cardinality(v_keys), 0)]);
     FOR c IN
         SELECT r.ctid AS place, NULL::tid AS back, r.id, r.seq, s.priority, s.queue, s.task, NULL AS key,
-               CASE WHEN r.flags & 2 <> 0 THEN (SELECT j.flow::json -> 1 FROM {p}_job j WHERE j.id = r.id) END AS gates
+               CASE WHEN r.flags & 2 <> 0 THEN (SELECT j.flow::json -> 1 FROM {p}_job j WHERE j.id = r.id) END AS gates,
+               CASE WHEN r.flags & 16 <> 0 THEN (SELECT {p}_fair_key_v1(j.flow) FROM {p}_job j WHERE j.id = r.id) END AS turn
         FROM {p}_ready r JOIN {p}_stream s ON s.id = r.stream WHERE r.ctid = ANY (a_places)
         UNION ALL
         SELECT NULL, b.ctid, b.id, b.seq, s.priority, s.queue, s.task, b.key,
-               (SELECT j.flow::json -> 1 FROM {p}_job j WHERE j.id = b.id)
+               (SELECT j.flow::json -> 1 FROM {p}_job j WHERE j.id = b.id), NULL
         FROM {p}_blocked b JOIN {p}_stream s ON s.id = b.stream WHERE b.ctid = ANY (a_backs)
         ORDER BY priority DESC, seq
     LOOP
@@ -391,6 +394,12 @@ BEGIN
         v_shut := NULL;
         v_wide := false;
         v_mine := '{}';
+        IF c.turn IS NOT NULL THEN  -- until it is called
+            v_aside := v_aside || c.place;
+            v_aside_keys := v_aside_keys || c.turn;
+            v_line_ids := v_line_ids || c.id;
+            CONTINUE;
+        END IF;
         FOR w IN
             SELECT k.key, NULL::double precision AS most, NULL::double precision AS per, NULL::double precision AS burst,
                    NULL::double precision AS weight
@@ -398,7 +407,7 @@ BEGIN
             UNION ALL
             SELECT g.value ->> 0, (g.value ->> 1)::double precision, (g.value ->> 2)::double precision,
                    (g.value ->> 3)::double precision, (g.value ->> 4)::double precision
-            FROM json_array_elements(c.gates) AS g
+            FROM json_array_elements(c.gates) AS g WHERE g.value ->> 0 NOT LIKE 'fair:%'
         LOOP
             v_n := array_position(v_keys, w.key);
             IF v_n IS NULL THEN
@@ -474,6 +483,11 @@ BEGIN
         )
         SELECT array_agg(g.stream), array_agg(g.mark) INTO streams, marks
         FROM (SELECT stream, max(seq) AS mark FROM gone GROUP BY stream) AS g;
+        IF v_line_ids <> '{}' THEN
+            lined := true;
+            PERFORM {p}_join_round_v1(array_agg(b.stream ORDER BY b.seq), array_agg(b.key ORDER BY b.seq))
+            FROM unnest(streams) AS s (id) JOIN {p}_blocked b ON b.stream = s.id AND b.id = ANY (v_line_ids);
+        END IF;
         aside := cardinality(v_aside);
         -- They seldom come alone: those behind them with the same one gate need not be tried one by one.
         IF places = '{}' AND v_alike IS NOT NULL THEN
@@ -532,6 +546,139 @@ BEGIN
     INTO number, mark FROM gone g;
 END $$;
 
+-- ------------------------------------------------------------------ turns
+
+-- The key by which a job takes turns.
+CREATE FUNCTION {p}_fair_key_v1(a_flow text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT g.value ->> 0 FROM json_array_elements(a_flow::json -> 1) AS g WHERE g.value ->> 0 LIKE 'fair:%' LIMIT 1
+$$;
+
+-- Notes that jobs stand in line, in the order of their places. Always appended: whoever forgets a key at this moment, as he sees nobody in
+-- its line, does not see this either.
+CREATE FUNCTION {p}_join_round_v1(a_streams integer[], a_keys text[]) RETURNS void LANGUAGE sql VOLATILE AS $$
+    INSERT INTO {p}_turn (stream, place, key)
+    SELECT n.stream, coalesce((SELECT t.place FROM {p}_turn t WHERE t.stream = n.stream ORDER BY t.place DESC LIMIT 1), 0)
+                     + row_number() OVER (PARTITION BY n.stream ORDER BY n.nth), n.key
+    FROM (SELECT w.stream, w.key, min(w.nth) AS nth FROM unnest(a_streams, a_keys) WITH ORDINALITY AS w (stream, key, nth)
+          GROUP BY w.stream, w.key) AS n
+$$;
+
+-- Puts those in line who have come to streams whose jobs take turns, so that a new key is known before the next is called; some of each
+-- stream. Returns the last place of each stream that somebody has left.
+CREATE FUNCTION {p}_line_up_v1(a_streams integer[], a_marks bigint[], OUT streams integer[], OUT marks bigint[])
+LANGUAGE plpgsql VOLATILE
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_streams integer[];
+    v_keys text[];
+    v_seqs bigint[];
+BEGIN
+    WITH early AS MATERIALIZED (
+        SELECT r.place FROM unnest(a_streams, a_marks) AS w (stream, mark)
+             CROSS JOIN LATERAL (
+                SELECT o.ctid AS place, o.flags FROM {p}_ready o WHERE o.stream = w.stream AND o.seq > w.mark
+                ORDER BY o.seq LIMIT 1000
+             ) AS r
+        WHERE r.flags & 16 <> 0 AND EXISTS (SELECT FROM {p}_turn t WHERE t.stream = w.stream)
+    ), locked AS MATERIALIZED (
+        SELECT r.ctid AS place FROM {p}_ready r WHERE r.ctid = ANY (ARRAY(SELECT e.place FROM early e))
+        FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM {p}_ready r WHERE r.ctid = ANY (ARRAY(SELECT l.place FROM locked l))
+        RETURNING r.seq, r.id, r.run_at, r.stream, r.attempt, r.failures, r.crashes, r.flags
+    ), named AS MATERIALIZED (
+        SELECT g.*, {p}_fair_key_v1(j.flow) AS key FROM gone g JOIN {p}_job j ON j.id = g.id
+    ), put AS (
+        INSERT INTO {p}_blocked (seq, id, run_at, stream, attempt, failures, crashes, flags, key) SELECT * FROM named
+    )
+    SELECT array_agg(n.stream ORDER BY n.seq), array_agg(n.key ORDER BY n.seq), array_agg(n.seq ORDER BY n.seq)
+    INTO v_streams, v_keys, v_seqs FROM named n;
+    IF v_streams IS NOT NULL THEN
+        PERFORM {p}_join_round_v1(v_streams, v_keys);
+        SELECT array_agg(s.stream), array_agg(s.mark) INTO streams, marks FROM (
+            SELECT w.stream, max(w.seq) AS mark FROM unnest(v_streams, v_seqs) AS w (stream, seq) GROUP BY w.stream) AS s;
+    END IF;
+END $$;
+
+-- Those whose turn it is, locked: the first of each key in turn, and again, a_limit of each stream at most. seqs: places that are in
+-- the order of the turns, to be compared with those of other jobs.
+CREATE FUNCTION {p}_call_v1(
+    a_limit integer, a_streams integer[], a_ranks integer[],
+    OUT places tid[], OUT ranks integer[], OUT seqs bigint[], OUT streams integer[], OUT keys text[], OUT ids bigint[])
+LANGUAGE plpgsql VOLATILE
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    s record;
+    c record;
+    v_keys text[];
+    v_left integer;
+    v_each integer;
+    v_top bigint;
+    v_gone boolean;
+BEGIN
+    FOR s IN
+        SELECT w.stream, w.rank FROM unnest(a_streams, a_ranks) AS w (stream, rank)
+        WHERE EXISTS (SELECT FROM {p}_turn t WHERE t.stream = w.stream)
+    LOOP
+        v_left := a_limit;
+        v_top := 0;
+        LOOP
+            SELECT array_agg(k.key ORDER BY k.place) INTO v_keys FROM (
+                SELECT t.key, min(t.place) AS place FROM (
+                    SELECT o.key, o.place FROM {p}_turn o WHERE o.stream = s.stream ORDER BY o.place LIMIT 2 * v_left + 10) AS t
+                GROUP BY t.key ORDER BY 2 LIMIT v_left) AS k;
+            EXIT WHEN v_keys IS NULL;
+            v_each := (v_left + cardinality(v_keys) - 1) / cardinality(v_keys);
+            FOR c IN
+                SELECT l.place, l.seq, l.id, k.key
+                FROM unnest(v_keys) WITH ORDINALITY AS k (key, n)
+                     CROSS JOIN LATERAL (
+                        SELECT f.place, f.seq, f.id, row_number() OVER (ORDER BY f.seq) AS nth FROM (
+                            SELECT b.ctid AS place, b.seq, b.id FROM {p}_blocked b
+                            WHERE b.key = k.key AND b.stream = s.stream AND NOT b.ctid = ANY (coalesce(places, '{}'))
+                            ORDER BY b.seq LIMIT v_each FOR UPDATE SKIP LOCKED) AS f
+                     ) AS l
+                ORDER BY l.nth, k.n LIMIT v_left
+            LOOP
+                v_top := greatest(v_top, c.seq);
+                places := places || c.place;
+                ranks := ranks || s.rank;
+                seqs := seqs || v_top;
+                streams := streams || s.stream;
+                keys := keys || c.key;
+                ids := ids || c.id;
+                v_left := v_left - 1;
+            END LOOP;
+            -- Keys whose jobs have left by another door. One statement: see join_round.
+            DELETE FROM {p}_turn WHERE ctid = ANY (ARRAY(
+                SELECT t.ctid FROM {p}_turn t
+                WHERE t.stream = s.stream AND t.key = ANY (v_keys)
+                  AND NOT EXISTS (SELECT FROM {p}_blocked b WHERE b.key = t.key AND b.stream = t.stream)
+                FOR UPDATE SKIP LOCKED));
+            v_gone := FOUND;
+            EXIT WHEN NOT v_gone OR v_left <= 0;
+        END LOOP;
+    END LOOP;
+END $$;
+
+-- Ends the turns of keys whose called jobs have left their lines.
+CREATE FUNCTION {p}_end_turns_v1(a_streams integer[], a_keys text[], a_ids bigint[]) RETURNS void LANGUAGE sql VOLATILE
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    WITH had AS MATERIALIZED (
+        SELECT w.stream, w.key, max(w.n) AS n FROM unnest(a_streams, a_keys, a_ids) WITH ORDINALITY AS w (stream, key, id, n)
+        WHERE NOT EXISTS (SELECT FROM {p}_blocked b WHERE b.stream = w.stream AND b.id = w.id AND b.key = w.key)
+        GROUP BY w.stream, w.key
+    ), gone AS (
+        DELETE FROM {p}_turn WHERE ctid = ANY (ARRAY(
+            SELECT t.ctid FROM {p}_turn t JOIN had h ON h.stream = t.stream AND h.key = t.key FOR UPDATE OF t SKIP LOCKED))
+    )
+    INSERT INTO {p}_turn (stream, place, key)
+    SELECT h.stream, coalesce((SELECT t.place FROM {p}_turn t WHERE t.stream = h.stream ORDER BY t.place DESC LIMIT 1), 0) + h.n, h.key
+    FROM had h WHERE EXISTS (SELECT FROM {p}_blocked b WHERE b.key = h.key AND b.stream = h.stream)
+$$;
+
 -- Says when to look again at gates before which jobs wait: at once where there is room, at its next token where a rate is shut, soon
 -- where somebody else has the gate (it is not in a_mine), and not at all where a limit is full: who gives a slot back says so.
 CREATE FUNCTION {p}_look_v1(a_keys text[], a_mine text[], a_now double precision) RETURNS double precision
@@ -567,7 +714,8 @@ BEGIN
         UNION ALL SELECT b.id, b.seq FROM {p}_blocked b WHERE b.ctid = ANY (a_backs)
     ), wanted AS MATERIALIZED (
         SELECT DISTINCT ON (x.value ->> 0) x.value ->> 0 AS key, x.value AS gate
-        FROM jobs w JOIN {p}_job j ON j.id = w.id, json_array_elements(j.flow::json -> 1) AS x ORDER BY 1, w.seq DESC
+        FROM jobs w JOIN {p}_job j ON j.id = w.id, json_array_elements(j.flow::json -> 1) AS x
+        WHERE x.value ->> 0 NOT LIKE 'fair:%' ORDER BY 1, w.seq DESC
     ), missing AS MATERIALIZED (
         SELECT * FROM wanted w WHERE NOT EXISTS (SELECT FROM {p}_gate g WHERE g.key = w.key)
     ), made AS (

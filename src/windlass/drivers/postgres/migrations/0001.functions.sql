@@ -618,6 +618,16 @@ DECLARE
     v_keys text[];
     v_back_ids bigint[];
     v_passed jsonb;
+    v_fair boolean;
+    v_lined boolean := false;
+    v_line_streams integer[];
+    v_line_marks bigint[];
+    v_called tid[];
+    v_called_ranks integer[];
+    v_called_seqs bigint[];
+    v_called_streams integer[];
+    v_called_keys text[];
+    v_called_ids bigint[];
     v_aside integer := 0;
     v_more boolean;
     v_put_streams integer[];
@@ -721,8 +731,9 @@ BEGIN
     END IF;
 
     SELECT coalesce((SELECT w.status <> 'lost' FROM {p}_worker w WHERE w.id = a_worker), true),
-           EXISTS (SELECT FROM {p}_gate g WHERE g.wide), (SELECT l.at FROM {p}_look l ORDER BY l.at LIMIT 1)
-    INTO v_known, v_wide, v_look;
+           EXISTS (SELECT FROM {p}_gate g WHERE g.wide), (SELECT l.at FROM {p}_look l ORDER BY l.at LIMIT 1),
+           EXISTS (SELECT FROM {p}_turn)
+    INTO v_known, v_wide, v_look, v_fair;
     IF v_known AND a_limit > 0 AND cardinality(a_tasks) > 0 THEN
         FOR v_part IN 1..coalesce(json_array_length(a_parts), 1) LOOP
             v_limit := a_limit;
@@ -768,19 +779,36 @@ BEGIN
                     v_keys := NULL;
                     v_back_ids := NULL;
                     v_passed := NULL;
+                    v_called := NULL;
                     v_more := false;
                     IF v_look <= v_now AND v_pass = 1 THEN
                         SELECT b.places, b.ranks, b.seqs, b.keys, least(v_soon, b.due)
                         INTO v_backs, v_rivals, v_seqs, v_keys, v_soon
                         FROM {p}_back_v1(v_limit - v_got, v_streams, v_ranks, v_now) AS b;
                     END IF;
+                    IF v_fair THEN
+                        SELECT l.streams, l.marks INTO v_line_streams, v_line_marks FROM {p}_line_up_v1(v_streams, v_marks) AS l;
+                        v_lined := v_lined OR v_line_streams IS NOT NULL;
+                        RETURN QUERY
+                        SELECT 4, NULL::bigint, NULL::bigint, w.mark, w.stream, NULL::integer, NULL::integer,
+                               NULL::integer, NULL::double precision, NULL::double precision, NULL::double precision, NULL,
+                               NULL, NULL::smallint, NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL,
+                               NULL, NULL::bytea, NULL::bigint, NULL::double precision, NULL, NULL, NULL
+                        FROM unnest(v_line_streams, v_line_marks) AS w (stream, mark);
+                        SELECT c.places, c.ranks, c.seqs, c.streams, c.keys, c.ids
+                        INTO v_called, v_called_ranks, v_called_seqs, v_called_streams, v_called_keys, v_called_ids
+                        FROM {p}_call_v1(v_limit - v_got, v_streams, v_ranks) AS c;
+                        v_backs := v_backs || v_called;
+                        v_rivals := v_rivals || v_called_ranks;
+                        v_seqs := v_seqs || v_called_seqs;
+                    END IF;
                     SELECT l.places, l.gated INTO v_places, v_gated FROM {p}_lock_v1(
                         v_limit - v_got, v_streams, CASE WHEN v_pass = 3 THEN v_safes ELSE v_marks END, v_ranks, v_pass > 1,
                         v_rivals, v_seqs) AS l;
-                    IF v_gated OR v_keys IS NOT NULL OR v_wide THEN
+                    IF v_gated OR v_keys IS NOT NULL OR v_wide OR v_called IS NOT NULL THEN
                         SELECT s.places, s.backs, s.slots, v_aside + s.aside, s.streams, s.marks, least(v_soon, s.due),
-                               s.aside + s.skipped > 0
-                        INTO v_places, v_back_ids, v_passed, v_aside, v_put_streams, v_put_marks, v_soon, v_more
+                               s.aside + s.skipped > 0, v_fair OR s.lined, v_lined OR s.lined
+                        INTO v_places, v_back_ids, v_passed, v_aside, v_put_streams, v_put_marks, v_soon, v_more, v_fair, v_lined
                         FROM {p}_sieve_v1(v_places, v_backs, v_limit - v_got, v_keys, v_wide, v_now) AS s;
                         IF v_put_streams IS NOT NULL THEN
                             v_look := coalesce(v_look, v_now + 1);
@@ -811,6 +839,9 @@ BEGIN
                         ORDER BY c.lease;
                         v_got := v_got + cardinality(v_places);
                     END IF;
+                    IF v_called IS NOT NULL THEN
+                        PERFORM {p}_end_turns_v1(v_called_streams, v_called_keys, v_called_ids);
+                    END IF;
                     -- Others may start in the place of those that were put aside.
                     EXIT WHEN NOT v_more OR v_got >= v_limit;
                     IF v_aside >= 1000 THEN
@@ -828,7 +859,8 @@ BEGIN
         END IF;
         v_due := least(v_due, v_soon);
     END IF;
-    IF v_promoted > v_got OR v_waits AND {p}_waits_v1(v_slots, v_now) THEN
+    IF v_promoted > v_got OR v_waits AND {p}_waits_v1(v_slots, v_now)
+       OR v_lined AND EXISTS (SELECT FROM {p}_turn t WHERE t.stream = ANY (v_all)) THEN
         PERFORM {p}_ring_v1(true);
     END IF;
 

@@ -38,7 +38,7 @@ CREATE TABLE {p}_job (
     stream integer NOT NULL,
     max_attempts integer,
     payload json NOT NULL,                  -- json and not jsonb: what comes out is what went in, to the byte
-    flags smallint,                         -- NULL: plain. 1 holds keys, 2 brings gates, 4 member of a batch, 8 has a key not always
+    flags smallint,                         -- NULL: plain. 1 holds keys, 2 brings gates, 4 member of a batch, 8 has a key not always, 16 takes turns
     tags text,
     origin text,
     meta json,
@@ -71,7 +71,7 @@ CREATE TABLE {p}_ready (
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000, vacuum_truncate = false);
 CREATE INDEX {n}_ready_again ON {p}_ready (stream, id) WHERE seq <> id;
 
--- pending too, but put aside: a gate was shut at the claim. It starts from here, or leaves for another table like any other.
+-- pending too, but put aside: a gate was shut at the claim, or others have their turn before. It starts from here, or leaves for another table like any other.
 CREATE TABLE {p}_blocked (
     seq bigint NOT NULL,
     id bigint NOT NULL,
@@ -81,7 +81,7 @@ CREATE TABLE {p}_blocked (
     failures integer,
     crashes integer,
     flags smallint,
-    key text COLLATE "C" NOT NULL,          -- of the gate
+    key text COLLATE "C" NOT NULL,          -- of the gate, or by which it takes turns
     PRIMARY KEY (key, stream, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000, vacuum_truncate = false);
@@ -251,6 +251,16 @@ CREATE TABLE {p}_gate (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX {n}_gate_wide ON {p}_gate (key) WHERE wide;
+
+-- Whose turn it is: the keys of a stream whose jobs stand in line in blocked, by place. Appended without a lock, so that a key may be
+-- there more than once: the first counts.
+CREATE TABLE {p}_turn (
+    place bigint NOT NULL,
+    stream integer NOT NULL,
+    key text COLLATE "C" NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX {n}_turn_place ON {p}_turn (stream, place);
+CREATE INDEX {n}_turn_key ON {p}_turn (stream, key);
 
 -- When there may be room again for jobs put aside. Appended without a lock, taken by whoever looks.
 CREATE TABLE {p}_look (

@@ -8,13 +8,25 @@ local function behind_more(text, at)
   return at + 1
 end
 
--- Returns what must hold a job back ({holds, gates}, decoded), whose body begins at *at*; nil for most jobs.
+-- Returns what must hold a job back ({holds, gates, fair = the key by which it takes turns}, decoded), whose body begins at *at*;
+-- nil for most jobs.
 local function flow_in(text, at)
   if byte(text, at) < MORE then
     return nil
   end
   local length = unpack_at('<I4', text, at + 1)
-  return length > 0 and cjson.decode(sub(text, at + 5, at + 4 + length)) or nil
+  if length == 0 then
+    return nil
+  end
+  local flow = cjson.decode(sub(text, at + 5, at + 4 + length))
+  for n, spec in ipairs(flow[2]) do
+    if sub(spec[1], 1, 5) == 'fair:' then
+      flow.fair = spec[1]
+      table.remove(flow[2], n)
+      break
+    end
+  end
+  return flow
 end
 
 -- Returns the id of the batch, as text.

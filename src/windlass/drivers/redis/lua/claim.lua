@@ -144,7 +144,7 @@ local function fetch(open, need)
 end
 
 -- Leases jobs, best first, for a demand: {worker, start, cautious, deadline, n (how many it has got), claims (id and value of
--- each), aside (how many were put aside)}.
+-- each), aside (how many were put aside), early (how many were put in line, as it was not their turn)}.
 local function lease(ids, demand)
   local values = values_of(ids)
   local worker, start, cautious, deadline = demand.worker, demand.start, demand.cautious, demand.deadline
@@ -164,7 +164,10 @@ local function lease(ids, demand)
     local letter = v and byte(v, 1)
     local body = letter == N and 14 or letter == P_ and 85 + byte(v, 84)
     local flow = body and byte(v, body) >= MORE and flow_in(v, body)
-    if flow and gates().is_held_back(id, stream_of(v), letter == N and tonumber(id) or unpack_at('<d', v, 68), flow) then
+    if flow and flow.fair and turns().is_early(
+        id, stream_of(v), letter == N and tonumber(id) or unpack_at('<d', v, 68), flow.fair) then
+      demand.early = demand.early + 1
+    elseif flow and gates().is_held_back(id, stream_of(v), letter == N and tonumber(id) or unpack_at('<d', v, 68), flow) then
       demand.aside = demand.aside + 1
     elseif body then
       local new
@@ -212,12 +215,15 @@ local function claim(parts_, class, limit, demand)
   demand.first = max((meta[3] and tonumber(meta[3]) or 0) + 1, micros)
   local met = {}
   for _, part in ipairs(parts_) do
-    local goal, aside = min(limit, demand.n + part.limit), nil
+    local goal = min(limit, demand.n + part.limit)
     while demand.n < goal do
-      aside = demand.aside
-      local ids = fetch(open_streams(part.takes), goal - demand.n)
+      local aside, early = demand.aside, demand.early
+      local open = open_streams(part.takes)
+      if meta[10] then turns().call_all(open, goal - demand.n) end
+      local ids = fetch(open, goal - demand.n)
       if #ids > 0 then lease(ids, demand) end
-      if demand.aside == aside or demand.aside >= ASIDE then break end
+      if demand.aside == aside and demand.early == early or demand.aside >= ASIDE then break end
+      if demand.early > early then write_places() end
     end
     if demand.n == goal then met[#met + 1] = part.takes end
   end

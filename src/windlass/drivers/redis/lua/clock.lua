@@ -6,6 +6,6 @@ local call = redis.call
 local P = string.sub(KEYS[1], 1, -5)
 local time = call('TIME')
 local micros = time[1] * 1000000 + time[2]
-local meta = call('HMGET', KEYS[1], 'shift', 'table', 'lease', 'minute', 'wide', 'look', 'ears', 'ripe', 'stamp')
+local meta = call('HMGET', KEYS[1], 'shift', 'table', 'lease', 'minute', 'wide', 'look', 'ears', 'ripe', 'stamp', 'fair')
 local now = micros / 1000000 + (meta[1] and tonumber(meta[1]) or 0)
 local token = meta[2] or ''

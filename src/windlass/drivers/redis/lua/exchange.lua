@@ -1,4 +1,4 @@
--- uses: clock value | count place ring minute body keys(holds) batches(batches) gates(gates) new(store) fault signal move claim
+-- uses: clock value | count place ring minute body keys(holds) batches(batches) gates(gates) turns(turns) new(store) fault signal move claim
 -- One turn of a worker's pump: settles, marks starts, promotes what is due, claims, brings signals.
 -- Args: worker, 1 if it has beaten, class, limit, start, cautious, deadline ('' = none), number of completions, of moves, of
 --   starts, when the first of the completed ended, number of parts of the demand (0 = what the class takes), of the streams of jobs
@@ -163,7 +163,7 @@ local known = not (card and byte(card, 17) == 108)
 -- A server that has lost its memory knows no worker: what one claimed now, others would take back as nobody's.
 local forgotten = not card and ARGV[2] == '1'
 local demand = {worker = worker, start = tonumber(ARGV[5]), cautious = tonumber(ARGV[6]), deadline = ARGV[7], n = 0, claims = {},
-  aside = 0}
+  aside = 0, early = 0}
 
 local function takes_of(hash, name_)
   local takes = call('HGET', P .. hash, name_)

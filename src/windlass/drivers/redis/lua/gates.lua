@@ -108,11 +108,12 @@ local function is_held_back(id, s, seq, flow)
   return false
 end
 
--- Takes a pending job out from before its gates; returns false if it stands in its line.
+-- Takes a pending job out from before its gates, or out of the line of its key; returns false if it stands in its line.
 local function unblock(id, s, seq, flow)
-  if #flow[2] == 0 or not call('ZSCORE', P .. 'wait:' .. s .. ':b', id) then
+  if #flow[2] == 0 and not flow.fair or not call('ZSCORE', P .. 'wait:' .. s .. ':b', id) then
     return false
   end
+  if flow.fair then leave(P .. 'line:' .. s .. ':' .. flow.fair, id) end
   leave(P .. 'wait:' .. s .. ':b', id)
   for _, spec in ipairs(flow[2]) do leave(P .. 'blocked:' .. spec[1], waiter(id, s, seq)) end
   return true

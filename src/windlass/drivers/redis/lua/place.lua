@@ -136,7 +136,7 @@ local function write_places()
   end
   write_files()
   for stream in pairs(drained) do
-    if not filled[stream] and call('EXISTS', P .. 'ready:' .. stream, P .. 'again:' .. stream) == 0 then
+    if not filled[stream] and call('EXISTS', P .. 'ready:' .. stream, P .. 'again:' .. stream, P .. 'turn:' .. stream) == 0 then
       call('ZREM', P .. 'avail', stream)
     end
   end

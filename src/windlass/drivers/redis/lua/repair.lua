@@ -1,4 +1,4 @@
--- uses: clock value | count place ring body keys(holds) batches(batches) gates(gates) fault signal move
+-- uses: clock value | count place ring body keys(holds) batches(batches) gates(gates) turns(turns) fault signal move
 -- Looks at a slice of the jobs, and puts those back that are missing where their value says they are.
 -- Args: how many at a time. Returns: 1 when all have been looked at, how many were put back.
 call('DEL', P .. 'nothing')
@@ -15,6 +15,11 @@ end
 local function is_astray(id, s, seq, flow)
   if not call('ZSCORE', P .. 'wait:' .. s .. ':b', id) then
     return true
+  end
+  if flow.fair and call('ZSCORE', P .. 'line:' .. s .. ':' .. flow.fair, id) then
+    turns().give_turn(s, flow.fair, 'NX') -- perhaps nobody would call it
+    filled[s] = true
+    return false
   end
   for _, spec in ipairs(flow[2]) do
     if call('ZSCORE', P .. 'blocked:' .. spec[1], gates().waiter(id, s, seq)) then

@@ -44,7 +44,7 @@ CREATE TABLE {p}_ready (
     PRIMARY KEY (queue, task, rank, seq)
 ) WITHOUT ROWID;
 
--- Pending too, but put aside before a shut gate; comes back to the same place in ready.
+-- Pending too, but put aside before a shut gate, or in the line of a key that takes turns; comes back to the same place in ready.
 CREATE TABLE {p}_blocked (
     id INTEGER PRIMARY KEY,
     gate TEXT NOT NULL,
@@ -159,6 +159,17 @@ CREATE TABLE {p}_gate (
 ) WITHOUT ROWID;
 CREATE INDEX {p}_gate_look ON {p}_gate (look_at) WHERE look_at IS NOT NULL;
 CREATE INDEX {p}_gate_wide ON {p}_gate (wide) WHERE wide = 1;
+
+-- Whose turn it is: the keys of each stream and priority whose jobs stand in line in blocked, in order.
+CREATE TABLE {p}_turn (
+    queue TEXT NOT NULL,
+    task TEXT NOT NULL,
+    rank INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (queue, task, rank, place)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX {p}_turn_key ON {p}_turn (queue, task, rank, key);
 
 -- Who runs behind which limit.
 CREATE TABLE {p}_slot (
