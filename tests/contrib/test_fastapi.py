@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import httpx
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi.testclient import TestClient
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -106,10 +106,13 @@ def test_a_dependency_enqueues_in_the_transaction_of_the_request_s_session(tmp_p
                 raise HTTPException(409, "sold out")
             return {"same": jobs.session is session}
 
-        with TestClient(web) as client:
-            assert client.post("/orders/2").status_code == 409
-            assert app.count() == 0
-            assert client.post("/orders/1").json() == {"same": True}
+        async def post(path: str) -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://shop") as client:
+                return await client.post(path)
+
+        assert asyncio.run(post("/orders/2")).status_code == 409
+        assert app.count() == 0
+        assert asyncio.run(post("/orders/1")).json() == {"same": True}
         [job] = app.jobs()
         assert (job.payload, job.status, job.tags) == ({"order": 1}, "scheduled", ("order",))
     engine.dispose()

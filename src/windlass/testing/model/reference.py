@@ -310,8 +310,8 @@ class Model:
             assert job.line not in passed_over, f"job {job.record.id} is not the first of its line"
             allowed.append(job)
         in_order = [job.record.id for job in allowed if job.line is None]
-        assert [record.id for record in shown if self.jobs[record.id].line is None] == in_order, "the order of claims"
         may = {job.record.id for job in allowed}
+        assert [record.id for record in shown if record.id in may and self.jobs[record.id].line is None] == in_order
         claims: list[Record] = []
         for place, record in enumerate(shown):
             if record.id in may:

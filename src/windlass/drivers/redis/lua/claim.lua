@@ -159,6 +159,7 @@ local function lease(ids, demand)
   local idle, none = rep('\0', 16), Z8 .. Z8 .. late .. '\0\0'
   local starting = now8 .. Z8 .. late .. '\0\0'
   local claims, taken, counted, n, wide = demand.claims, {}, {}, demand.n, meta[5]
+  local held_before, set_before = n - #held_, 2 * n - #setting -- what has been written already
   for i = 1, #ids do
     local id, v = ids[i], values[i]
     local letter = v and byte(v, 1)
@@ -192,8 +193,8 @@ local function lease(ids, demand)
         for _, g in ipairs(gates().wide_of(stream_of(v))) do gates().enter(g, id) end
       end
       n = n + 1
-      held_[n] = id
-      setting[2 * n - 1], setting[2 * n] = id, new
+      held_[n - held_before] = id
+      setting[2 * n - set_before - 1], setting[2 * n - set_before] = id, new
       claims[2 * n - 1], claims[2 * n] = id, new
       if deadline ~= '' then join(P .. 'deadline', now + tonumber(deadline), id) end
     end
