@@ -89,10 +89,10 @@ TASKS: dict[Callable[..., Any], dict[str, Any]] = {
     once: {"unique": Unique(by="key"), "backoff": 0},
     latest: {"unique": Unique(by="key", while_=WAITING), "backoff": 0.05},
     feed: {},
-    narrow: {"limit": [EACH_TENANT, ALL_TENANTS]},
+    narrow: {"limit": [EACH_TENANT, ALL_TENANTS], "fair": "tenant:{tenant}"},
     paced: {"limit": [EACH_HOST, ALL_HOSTS]},
     member: {"max_attempts": 1},
-    step: {"backoff": 0},
+    step: {"backoff": 0, "fair": "chain:{place[0]}"},
     report: {},
 }
 
