@@ -111,6 +111,8 @@ REDIS = (
     Goal(work="windlass_redis.latency.p50", must=2, aim=1.2),
     Goal(work="windlass_redis.latency.p99", must=5, aim=3),
     Goal(work="windlass_redis.script_time", must=10, aim=4),
+    # The bounds above were set where the two scripts of the limit take 5.3 µs a job.
+    Goal(work="windlass_redis.script_time", against=("raw_redis.script_time",), must=10 / 5.3, aim=4 / 5.3),
     Goal(work="windlass_redis.memory.waiting", must=450, aim=250),
 )
 GOALS: Mapping[Store, tuple[Goal, ...]] = {"sqlite": SQLITE, "postgres": POSTGRES, "redis": REDIS}

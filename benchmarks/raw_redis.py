@@ -67,17 +67,27 @@ def claim_complete(_folder: Path, count: int = 50_000, batch: int = 100) -> floa
     """Claim a hundred jobs, then end them, until none is left: two scripts a batch."""
     with redis_server.database() as url, redis_server.client(url) as client:
         fill(client, count)
-        claim, complete = client.register_script(CLAIM), client.register_script(COMPLETE)
+        return rate(count, lambda: drain(client, count, batch))
 
-        def drain() -> None:
-            done = 0
-            until = time.time() + 30
-            while claimed := claim(keys=["raw:waiting", "raw:leases", "raw:payloads"], args=[batch, until]):
-                done += complete(keys=["raw:leases", "raw:payloads"], args=claimed[::2])
-            if done != count:
-                raise RuntimeError(f"{done} jobs of {count} were claimed")
 
-        return rate(count, drain)
+def script_time(_folder: Path, count: int = 20_000, batch: int = 100) -> float:
+    """Measure how long the server is in these two scripts per job."""
+    with redis_server.database() as url, redis_server.client(url) as client:
+        fill(client, count)
+        before = redis_server.in_scripts(client)
+        drain(client, count, batch)
+        return (redis_server.in_scripts(client) - before) / count
+
+
+def drain(client: Any, count: int, batch: int) -> None:
+    """Claim and end by batches until none is left."""
+    claim, complete = client.register_script(CLAIM), client.register_script(COMPLETE)
+    done = 0
+    until = time.time() + 30
+    while claimed := claim(keys=["raw:waiting", "raw:leases", "raw:payloads"], args=[batch, until]):
+        done += complete(keys=["raw:leases", "raw:payloads"], args=claimed[::2])
+    if done != count:
+        raise RuntimeError(f"{done} jobs of {count} were claimed")
 
 
 def fill(client: Any, count: int) -> None:
@@ -129,6 +139,7 @@ CONTENDER = Contender(
         "enqueue_one": enqueue_one,
         "enqueue_many": enqueue_many,
         "claim_complete": claim_complete,
+        "script_time": script_time,
         "blpop": blpop,
         "latency": latency,
     },

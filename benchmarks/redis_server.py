@@ -22,6 +22,8 @@ from benchmarks.postgres import free_port
 URL = "WINDLASS_BENCH_REDIS_URL"
 """Names the server to measure on, in the environment: one that is there already, or the private one once it runs."""
 
+SCRIPTS = ("eval", "evalsha", "fcall")
+
 Appendonly = Literal["no", "everysec"]
 
 
@@ -69,6 +71,12 @@ def server(folder: Path, appendonly: Appendonly) -> Iterator[None]:
 def log(appendonly: Appendonly) -> tuple[str, ...]:
     """Return the settings for a log of what is written, or for none."""
     return ("appendonly no",) if appendonly == "no" else ("appendonly yes", f"appendfsync {appendonly}")
+
+
+def in_scripts(client: Any) -> float:
+    """Return the microseconds that the server has been in scripts; what they call is in that."""
+    said = client.info("commandstats")
+    return float(sum(said[f"cmdstat_{name}"]["usec"] for name in SCRIPTS if f"cmdstat_{name}" in said))
 
 
 def wait(process: subprocess.Popen[bytes], url: str, patience: float = 30) -> None:

@@ -13,7 +13,6 @@ from benchmarks.windlass_works import LOOK, fill, worker
 from windlass.errors import WindlassError
 
 REDIS = Place(store="redis", open=redis_server.database, settle=redis_server.settle)
-SCRIPTS = ("eval", "evalsha", "fcall")
 BATCH = "100"
 
 
@@ -21,16 +20,10 @@ def script_time(folder: Path, count: int = 20_000) -> float:
     """Measure how long the server is in scripts per job while a worker process with a hundred jobs at once drains."""
     with redis_server.database() as url, application(url) as app, redis_server.client(url) as client:
         fill(app, "note_run", count)
-        before = in_scripts(client)
+        before = redis_server.in_scripts(client)
         with process.workers(folder, worker(url, BATCH)):
             process.until(lambda: app.count(status="completed") == count, pause=0.5)  # looking is a script too
-        return (in_scripts(client) - before) / count
-
-
-def in_scripts(client: Any) -> float:
-    """Return the microseconds that the server has been in scripts; what they call is in that."""
-    said = client.info("commandstats")
-    return float(sum(said[f"cmdstat_{name}"]["usec"] for name in SCRIPTS if f"cmdstat_{name}" in said))
+        return (redis_server.in_scripts(client) - before) / count
 
 
 def memory(folder: Path, count: int = 100_000) -> Mapping[str, float]:

@@ -220,6 +220,8 @@ class Codec:
         if self.raw or not isinstance(given, dict):
             return given
         left_out = {name: value for name, value in self._defaults.items() if name not in given}
+        if not left_out:
+            return given
         return {**msgspec.json.decode(encode(left_out, task=self.task, what="default", limit=1 << 20)), **given}
 
     def check(self, payload: bytes) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.client.work import end, run_all, take
 from windlass import ConfigurationError, Limit, Rate
+from windlass.drivers.base import Worker
 
 if TYPE_CHECKING:
     from windlass import Windlass
@@ -56,6 +57,32 @@ def test_why_says_when_the_next_token_comes(app: Windlass) -> None:
     app.driver.shift(61)
     assert app.why(2).code == "no-worker"
     assert len(take(app, 10)) == 1
+
+
+def test_the_keys_of_a_task_take_turns(app: Windlass) -> None:
+    @app.task(fair="tenant:{tenant}")
+    def load(tenant: int) -> None: ...
+
+    app.enqueue_many([load.job(tenant) for tenant in (1, 1, 1, 1, 2, 3, 2)])
+    order = []
+    while records := take(app, 1):
+        order.append(app.get(records[0].id).payload["tenant"])
+        end(app, records[0])
+    assert order == [1, 2, 3, 1, 2, 1, 1]
+
+
+def test_why_tells_of_turns(app: Windlass) -> None:
+    @app.task(fair=lambda tenant: f"tenant:{tenant}")
+    def load(tenant: int) -> None: ...
+
+    first, second = load.enqueue(1), load.enqueue(1)
+    take(app, 1)
+    busy = Worker(id="w", host="here", pid=1, tasks=(load.name,), concurrency=1, running=1, status="running")
+    app.driver.beat(busy)
+    assert app.why(first.id).code == "running"
+    assert [code for code, _ in app.why(second.id).reasons] == ["busy", "takes-turns"]
+    assert "tenant:1" in str(app.why(second.id))
+    assert app.limits() == []
 
 
 def test_a_queue_is_limited_at_run_time(app: Windlass) -> None:
@@ -123,6 +150,11 @@ def test_bad_options_are_refused(app: Windlass) -> None:
     for wrong in ("3", [Limit(1), Limit(2)], 0, object()):
         with pytest.raises(ConfigurationError):
             app.register("x", lambda: None, limit=wrong, replace=True)
+    for key in ("", 3, "queue:mail"):
+        with pytest.raises(ConfigurationError):
+            app.register("x", lambda: None, fair=key, replace=True)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="fair"):
+        app.register("x", lambda n: None, fair="tenant:{tenant}", replace=True).enqueue(1)
     for given in ({}, {"queue": "a", "task": "b"}):
         with pytest.raises(ConfigurationError):
             app.limit(3, **given)

@@ -38,26 +38,30 @@ class Enqueuing(Handle):
 
     def new_job(self, draft: Draft[Any]) -> NewJob:
         """Resolve a draft: call before task before application."""
-        if draft.options is NOTHING and not draft.then:  # most enqueues say nothing, and most tasks are plain
+        if draft.options is NOTHING and not draft.then:  # most enqueues say nothing, and most tasks little
             task = self.find_task(draft.task)
-            if task is not None and task.plain:
-                return self._plain_job(draft, task)
+            if task is not None and task.bounds is None:
+                return self._usual_job(draft, task)
         return self._new_job(draft, ())
 
-    def _plain_job(self, draft: Draft[Any], task: AnyTask) -> NewJob:
+    def _usual_job(self, draft: Draft[Any], task: AnyTask) -> NewJob:
         settings, payload = self.settings, draft.payload
         if payload is None:
             payload = codec.encode(draft.arguments, task=draft.task, what="payload", limit=settings.payload_limit)
         task.codec.check(payload)
         carried = loaded(None, self.carried, None)
+        queue = task.queue or settings.queue
+        holds, gates = ((), ()) if task.plain else self._flow(draft, task, queue, payload)
         return NewJob(
             task=task.name,
-            queue=task.queue or settings.queue,
+            queue=queue,
             payload=payload,
             priority=task.priority,
             max_attempts=task.max_attempts or settings.max_attempts,
             tags=task.tags,
             meta=None if carried is None else self._encoded_meta(carried, draft.task),
+            holds=holds,
+            gates=gates,
         )
 
     def _encoded_meta(self, meta: Mapping[str, Any], task: str) -> bytes:

@@ -68,10 +68,11 @@ class Store:
 
     def insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:
         """Store new jobs; everything that could fail comes before the first write."""
-        tied = [job for job in jobs if job.holds or job.idempotency_key is not None or job.batch_id is not None]
-        if tied:
-            self.holds.check(tied, now)
-            self.batches.check(tied)
+        if any(hold.strict for job in jobs for hold in job.holds):
+            self.holds.check(jobs, now)
+        members = [job for job in jobs if job.batch_id is not None]
+        if members:
+            self.batches.check(members)
         return self._insert(jobs, now)
 
     def _insert(self, jobs: Sequence[NewJob], now: float) -> list[Record]:

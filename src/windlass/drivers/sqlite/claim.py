@@ -94,8 +94,6 @@ class Claim:
                 self._tx.turns.line_up(self._early)
                 self._early.clear()
                 self._call(wanted, goal - len(self._claims))
-        if self._fair and any(map(self._tx.turns.wait, streams)):
-            self._tx.wake()
         return self._claims
 
     def _take_part(self, streams: list[Stream], most: int) -> None:

@@ -94,7 +94,9 @@ local function call_stream(s, number)
       called[id] = key
     end
     number = number - #found
+    local new = woken[s]
     write_places()
+    woken[s] = new -- they are nothing new: who waits for work has been rung when they came
   end
 end
 
