@@ -46,7 +46,7 @@ class RedisPool:
                 if int(other["db"]) == number and int(other["id"]) != client.client_id() and number:
                     client.client_kill_filter(_id=other["id"])
         with self.server.client(number) as client:
-            client.flushdb()
+            client.flushdb(asynchronous=True)  # of millions of keys it takes longer than a client waits
 
 
 class GivenRedis:
