@@ -5,6 +5,7 @@ measured over worker processes, and its windows are checked against the history 
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent.parent / "build" / "bench"
 BLOCKED, OTHERS, MEMBERS, UNIQUE = 100_000, 10_000, 10_000, 2_000
 MOST, BURST, PROCESSES, LENGTH = 100.0, 10.0, 8, 10.0
+NUMBERS = itertools.cycle(range(8))
+"""Databases of Redis: two stores are measured side by side."""
 BOUNDS = {
     "blocked": (1.3, "claim and settle, 100,000 jobs blocked on a full key / none"),
     "unique": (1.3, "enqueue one, unique / plain"),
@@ -43,7 +46,7 @@ def store(name: str, folder: Path) -> Iterator[str]:
         with postgres.database() as url:
             yield url
     elif name == "redis":
-        with redis_server.database() as url:
+        with redis_server.database(number=next(NUMBERS)) as url:
             yield url
     elif name == "memory":
         yield "memory://"

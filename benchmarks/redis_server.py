@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import redis
 
@@ -100,9 +101,11 @@ def client(url: str) -> Any:
 
 
 @contextmanager
-def database(_folder: Path | None = None) -> Iterator[str]:
-    """Yield the URL of a database that is empty, and empty it again at the end."""
+def database(_folder: Path | None = None, *, number: int | None = None) -> Iterator[str]:
+    """Yield the URL of a database that is empty, and empty it again at the end; *number* is another one of the server's."""
     url = os.environ[URL]
+    if number is not None:
+        url = urlsplit(url)._replace(path=f"/{number}").geturl()
     with client(url) as opened:
         if opened.dbsize():
             raise RuntimeError(f"the database that {URL} names is not empty")
