@@ -157,7 +157,7 @@ def batch(name: str, folder: Path) -> float:
         return alternate(members, lambda: drained(app))
 
 
-def alternate(one: Callable[[], float], other: Callable[[], float], rounds: int = 5) -> float:
+def alternate(one: Callable[[], float], other: Callable[[], float], rounds: int = 9) -> float:
     """Return the ratio of the medians of two works that take turns; a first round warms up."""
     one(), other()
     pairs = [(one(), other()) for _ in range(rounds)]

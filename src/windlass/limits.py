@@ -115,7 +115,10 @@ def turn(key: str | Callable[..., str], task: str, arguments: Any) -> Gate:
 
 def fair_key(gates: Iterable[Gate]) -> str | None:
     """Return the turn among the gates of a job."""
-    return next((gate.key for gate in gates if gate.key.startswith(FAIR)), None)
+    for gate in gates:
+        if gate.key.startswith(FAIR):
+            return gate.key
+    return None
 
 
 def limits_of(value: Any) -> tuple[Limit | Rate, ...]:
@@ -139,7 +142,7 @@ def limits_of(value: Any) -> tuple[Limit | Rate, ...]:
 
 def gates_of(limits: Sequence[Limit | Rate], task: str, arguments: Any) -> tuple[Gate, ...]:
     """Return the gates that a job brings: those with a key."""
-    return tuple(one.gate(task, arguments) for one in limits if one.key is not None)
+    return tuple([one.gate(task, arguments) for one in limits if one.key is not None]) if limits else ()
 
 
 def wide_gates(limits: Sequence[Limit | Rate], task: str) -> tuple[Gate, ...]:

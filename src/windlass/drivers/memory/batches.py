@@ -53,16 +53,15 @@ class Batches:
         batch = self._all.get(batch_id) if batch_id is not None else None
         if batch is None or (before in FINISHED and after is None):
             return
-        counts = {"total": batch.total, "completed": batch.completed, "dead": batch.dead, "cancelled": batch.cancelled}
-        if before is None:
-            counts["total"] += 1
-        elif before in FINISHED:
-            counts[before.value] -= 1
-        if after is None:
-            counts["total"] -= 1
-        elif after in FINISHED:
-            counts[after.value] += 1
-        batch = self._all[batch.id] = _replace(batch, **counts)
+        changed: dict[str, int] = {}
+        if before is None or after is None:
+            changed["total"] = batch.total + (before is None) - (after is None)
+        if before in FINISHED:
+            changed[before.value] = getattr(batch, before.value) - 1
+        if after in FINISHED:
+            changed[after.value] = changed.get(after.value, getattr(batch, after.value)) + 1
+        if changed:
+            batch = self._all[batch.id] = _replace(batch, **changed)
         if after is Status.DEAD or (before is not None and not batch.left):
             self.ripe[batch.id] = None
 

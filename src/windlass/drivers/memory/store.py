@@ -109,7 +109,11 @@ class Store:
 
     def _rival(self, flow: Flow, now: float) -> Entry | None:
         """Return a job that has a key of a new one, which is not stored then."""
-        return next((rival for hold in flow.holds if (rival := self.holds.holder(hold.key, now)) is not None), None)
+        for hold in flow.holds:
+            rival = self.holds.holder(hold.key, now)
+            if rival is not None:
+                return rival
+        return None
 
     def _stream(self, queue: str, task: str) -> Stream:
         stream = self.streams[queue, task] = Stream(queue, task)

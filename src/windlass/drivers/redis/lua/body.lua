@@ -29,6 +29,8 @@ local function flow_in(text, at)
   return flow
 end
 
+local batch_names = {}
+
 -- Returns the id of the batch, as text.
 local function batch_in(text, at)
   local flags = byte(text, at)
@@ -36,7 +38,13 @@ local function batch_in(text, at)
     return nil
   end
   at = behind_more(text, at) + (flags % 2 >= 1 and 4 or 0) + (flags % 4 >= 2 and 8 or 0)
-  return string.format('%.0f', (unpack_at('<d', text, at)))
+  local packed = sub(text, at, at + 7)
+  local name = batch_names[packed]
+  if not name then
+    name = string.format('%.0f', (unpack_at('<d', packed)))
+    batch_names[packed] = name
+  end
+  return name
 end
 
 -- Returns the keys of the sorted sets of its batch, origin and tags.
