@@ -33,15 +33,17 @@ class Newcomer:
     """Somebody in an empty folder who does what a page says."""
 
     def __init__(self, page: str, folder: Path, stack: ExitStack) -> None:
-        self.text = (DOCS / page).read_text(encoding="utf-8").split("\n## ")[0]
+        self.text, *more = (DOCS / page).read_text(encoding="utf-8").split("\n## ")
+        self.sections = dict(section.split("\n", 1) for section in more)
         self.folder = folder
         self.port = free_port()
         self.commands = 0
         self._stack = stack
 
-    def write_files(self) -> None:
+    def write_files(self, section: str | None = None) -> None:
         """Write every example whose first line names its file; settings are added at the end of what is there."""
-        for code in re.findall(r"```python\n(.*?)```", self.text, re.DOTALL):
+        text = self.text if section is None else self.sections[section]
+        for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
             path = self.folder / code.split("\n")[0].removeprefix("# ")
             before = path.read_text(encoding="utf-8") if path.name == "settings.py" else ""
             path.write_text(before + code, encoding="utf-8")
@@ -148,3 +150,8 @@ def test_django(tmp_path: Path, stack: ExitStack) -> None:
     assert "welcome" in newcomer.do(sign_up)
     assert until(lambda: "completed" in newcomer.do(jobs), every=0.5)
     assert newcomer.commands + 2 <= MOST
+    newcomer.write_files("The dashboard under the admin's login")
+    look = "from django.test import Client; print(Client(SERVER_NAME='localhost').get('/admin/jobs/').headers['Location'])"
+    assert newcomer.do(f'python manage.py shell -c "{look}"').strip().endswith("/admin/login/?next=/admin/jobs/")
+    newcomer.write_files("Tests")
+    newcomer.do("python manage.py test shop")  # fails unless all pass

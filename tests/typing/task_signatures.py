@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, assert_type
 
 from windlass import Context, Job, Schedule, Windlass
+from windlass.contrib.fastapi import Enqueuer
 from windlass.drivers.base import Worker
 from windlass.report import Count, Done, Page, Stats
 from windlass.task import ChunkTask, Draft, Task
@@ -114,3 +115,14 @@ app.schedule("0 2 * * *", missed="some")  # type: ignore[arg-type]
 app.schedule("0 2 * * *", delay=5)  # type: ignore[call-arg]
 assert_type(app.schedules.add("x", 60, task=report, missed="all"), Schedule)
 assert_type(app.schedules.next("x", 3), list[datetime])
+
+
+def in_a_session(jobs: Enqueuer) -> None:
+    """Keep the signature when a session goes with it."""
+    assert_type(jobs(send, delay=60).enqueue("a"), Job)
+    jobs(send).enqueue(3)  # type: ignore[arg-type]
+    jobs(send, dleay=60)  # type: ignore[call-arg]
+
+
+app.register("fair", plain, fair="key:{number}")
+app.register("unfair", plain, fair=3)  # type: ignore[arg-type]

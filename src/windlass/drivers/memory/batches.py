@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from windlass.job import NewJob
 
 _replace = msgspec.structs.replace
+_PLACE = {Status.COMPLETED: 1, Status.DEAD: 2, Status.CANCELLED: 3}
 
 
 class Batches:
@@ -24,6 +26,9 @@ class Batches:
 
     def __init__(self) -> None:
         self._all: dict[int, BatchRecord] = {}
+        """All but their counters, which change with each job."""
+        self._counts: dict[int, list[int]] = {}
+        """Total, completed, dead, cancelled."""
         self.ripe: dict[int, None] = {}
         """In the order in which they ripened."""
         self._last = 0
@@ -35,6 +40,7 @@ class Batches:
             self._all[parent.id] = _replace(parent, children=parent.children + 1)
         self._last += 1
         batch = self._all[self._last] = first_batch(new, self._last, now)
+        self._counts[self._last] = [0, 0, 0, 0]
         return batch
 
     def _unfinished(self, batch_id: int) -> BatchRecord:
@@ -50,24 +56,28 @@ class Batches:
 
     def move(self, batch_id: int | None, before: Status | None, after: Status | None) -> None:
         """Count a member that moves. What has ended stays counted when it is deleted."""
-        batch = self._all.get(batch_id) if batch_id is not None else None
-        if batch is None or (before in FINISHED and after is None):
+        counts = self._counts.get(batch_id) if batch_id is not None else None
+        if batch_id is None or counts is None or (before in FINISHED and after is None):
             return
-        changed: dict[str, int] = {}
-        if before is None or after is None:
-            changed["total"] = batch.total + (before is None) - (after is None)
-        if before in FINISHED:
-            changed[before.value] = getattr(batch, before.value) - 1
-        if after in FINISHED:
-            changed[after.value] = changed.get(after.value, getattr(batch, after.value)) + 1
-        if changed:
-            batch = self._all[batch.id] = _replace(batch, **changed)
-        if after is Status.DEAD or (before is not None and not batch.left):
-            self.ripe[batch.id] = None
+        counts[0] += (before is None) - (after is None)
+        if before in _PLACE:
+            counts[_PLACE[before]] -= 1
+        if after in _PLACE:
+            counts[_PLACE[after]] += 1
+        if after is Status.DEAD or (before is not None and counts[0] <= sum(counts[1:])):
+            self.ripe[batch_id] = None
+
+    def _counted(self, batch_id: int) -> BatchRecord | None:
+        """Return a batch as it is now."""
+        batch = self._all.get(batch_id)
+        if batch is None:
+            return None
+        total, completed, dead, cancelled = self._counts[batch_id]
+        return _replace(batch, total=total, completed=completed, dead=dead, cancelled=cancelled)
 
     def change(self, batch_id: int, decide: DecideBatch, now: float) -> tuple[BatchRecord | None, Sequence[NewJob]]:
         """Decide about one; return it as it is then, and the jobs to store."""
-        batch = self._all.get(batch_id)
+        batch = self._counted(batch_id)
         if batch is None:
             return None, ()
         self.ripe.pop(batch_id, None)
@@ -79,7 +89,7 @@ class Batches:
     def _write(self, batch: BatchRecord, move: BatchMove) -> BatchRecord:
         batch = _replace(batch, open=move.open, fired=move.fired, finished_at=move.finished_at)
         if move.delete:
-            del self._all[batch.id]
+            del self._all[batch.id], self._counts[batch.id]
         else:
             self._all[batch.id] = batch
         parent = self._all.get(batch.parent) if move.release_parent and batch.parent is not None else None
@@ -92,6 +102,8 @@ class Batches:
     def find(self, ids: Collection[int] | None, limit: int, before: int | None) -> list[BatchRecord]:
         """Return these, or the newest."""
         if ids is not None:
-            return [self._all[batch_id] for batch_id in sorted(set(ids)) if batch_id in self._all]
-        newest = (batch for batch_id, batch in reversed(self._all.items()) if before is None or batch_id < before)
-        return [batch for _, batch in zip(range(limit), newest, strict=False)]
+            chosen = sorted(set(ids))
+        else:
+            newest = (batch_id for batch_id in reversed(self._all) if before is None or batch_id < before)
+            chosen = list(islice(newest, limit))
+        return [batch for batch_id in chosen if (batch := self._counted(batch_id)) is not None]
