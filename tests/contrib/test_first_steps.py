@@ -151,7 +151,9 @@ def test_django(tmp_path: Path, stack: ExitStack) -> None:
     assert until(lambda: "completed" in newcomer.do(jobs), every=0.5)
     assert newcomer.commands + 2 <= MOST
     newcomer.write_files("The dashboard under the admin's login")
-    look = "from django.test import Client; print(Client(SERVER_NAME='localhost').get('/admin/jobs/').headers['Location'])"
+    look = (
+        "from django.test import Client; print(Client(SERVER_NAME='localhost').get('/admin/jobs/').headers['Location'])"
+    )
     assert newcomer.do(f'python manage.py shell -c "{look}"').strip().endswith("/admin/login/?next=/admin/jobs/")
     newcomer.write_files("Tests")
     newcomer.do("python manage.py test shop")  # fails unless all pass
