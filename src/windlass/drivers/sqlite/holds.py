@@ -38,7 +38,10 @@ class Holds:
         missing = [key for key in keys if key not in self._known]
         if missing:
             self._known.update(dict.fromkeys(missing))
-            rows = self._connection.execute(self._sql.holds, (msgspec.json.encode(missing).decode(),))
+            if len(missing) == 1:  # one enqueue, most of the time
+                rows = self._connection.execute(self._sql.hold, (missing[0],))
+            else:
+                rows = self._connection.execute(self._sql.holds, (msgspec.json.encode(missing).decode(),))
             self._known.update((key, (job_id, until)) for key, job_id, until in rows)
 
     def held(self, keys: Iterable[str]) -> dict[str, int]:

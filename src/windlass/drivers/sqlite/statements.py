@@ -26,6 +26,7 @@ FROM {p}_counter c WHERE c.queue = '' AND c.task = ''
 FLOW = {
     # ------------------------------------------------------------------ keys
     "holds": """SELECT h.key, h.job_id, h.until FROM json_each(?) AS k CROSS JOIN {p}_hold h ON h.key = k.value""",
+    "hold": "SELECT key, job_id, until FROM {p}_hold WHERE key = ?",
     "put_hold": "INSERT OR REPLACE INTO {p}_hold VALUES (?, ?, ?)",
     "drop_hold": "DELETE FROM {p}_hold WHERE key = ?",
     # ------------------------------------------------------------------ gates
