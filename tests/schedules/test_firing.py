@@ -401,3 +401,34 @@ def test_a_schedule_that_is_declared_with_other_times_counts_from_then_on(app: W
     assert outcomes(app) == ["fired"]
     assert changed.next_at is not None
     assert 0 < changed.next_at.timestamp() - app.driver.now() <= 60
+
+
+def test_what_is_added_while_a_worker_looks_for_the_first_time_is_not_missed(
+    app: Windlass, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first turn tells of the change while the look that has not seen it is still on its way."""
+    read, exchange = app.driver.schedules, app.driver.exchange
+    added, told = threading.Event(), threading.Event()
+    turns = 0
+
+    def slow(*names: Any) -> Any:
+        found = read(*names)
+        if not added.is_set():
+            added.set()
+            hourly(app)
+            assert told.wait(30)
+        return found
+
+    def counted(turn: Any) -> Any:
+        nonlocal turns
+        turns += added.is_set()
+        if turns > 2:
+            told.set()
+        return exchange(turn)
+
+    monkeypatch.setattr(app.driver, "schedules", slow)
+    monkeypatch.setattr(app.driver, "exchange", counted)
+    with app.worker(concurrency=1):
+        assert told.wait(30)
+        app.driver.shift(HOUR)
+        assert len(done(app, 1)) == 1

@@ -93,8 +93,9 @@ class Scheduler:
             self._learn(name, None)
         for name, record in records.items():
             self._learn(name, record)
-        # The first time no turn has told a stamp yet: then it is looked at again at most once.
-        self._read, self._known = stamp if stamp is not None else self._stamp, known
+        # The first time no turn may have told a stamp yet, and the one it tells by now may be of a change that was not read: then
+        # it is looked at again.
+        self._read, self._known = stamp, known
 
     def _learn(self, name: str, record: ScheduleRecord | None) -> None:
         before = self._records.get(name)
