@@ -88,11 +88,14 @@ class Claim:
             if wanted and self._fair:
                 self._call(wanted, goal - len(self._claims))
             while wanted and len(self._claims) < goal and not self.unfinished:
+                aside = self._aside
                 self._take_part(wanted, goal - len(self._claims))
-                if not self._early:
+                if self._early:
+                    self._tx.turns.line_up(self._early)
+                    self._early.clear()
+                elif not self._fair or self._aside == aside:
                     break
-                self._tx.turns.line_up(self._early)
-                self._early.clear()
+                # Others have their turn in the place of those that were early, or found their gate shut.
                 self._call(wanted, goal - len(self._claims))
         return self._claims
 

@@ -7,8 +7,7 @@ first of each key in its turn; whom it does not take stands in line again at the
 
 from __future__ import annotations
 
-from itertools import chain, groupby, islice, zip_longest
-from operator import itemgetter
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -73,23 +72,28 @@ class Turns:
 
     def call(self, stream: Stream, number: int) -> None:
         """Let *number* of a stream back to where they stood, in turn."""
-        while number > 0 and (keys := self._execute(self._sql.turns, (*stream, number)).fetchall()):
-            each, gone = -(-number // len(keys)), False
-            for rank, group in groupby(keys, itemgetter(0)):
-                lines = [(key, self._first(stream, rank, key, each)) for _, key in group]
-                # One of each in turn, and again.
-                in_turn = chain.from_iterable(zip_longest(*([(i, key) for i in ids] for key, ids in lines)))
-                called = list(islice((one for one in in_turn if one is not None), number))
-                self._called.update((job_id, (*stream, rank, key)) for job_id, key in called)
-                encoded = (_encode([job_id for job_id, _ in called]).decode(),)
-                self._execute(self._sql.call_back, encoded)
-                self._execute(self._sql.delete_blocked, encoded)
-                number -= len(called)
-                for key in (key for key, ids in lines if not ids):  # they have left by another door
-                    self._execute(self._sql.drop_turn, (*stream, rank, key))
-                    gone = True
-            if not gone:
+        spent: set[tuple[int, str]] = set()  # lines of which nobody is left
+        while number > 0:
+            keys = self._execute(self._sql.turns, (*stream, number + len(spent))).fetchall()
+            left = [key for key in keys if key not in spent]
+            if not left:
                 return
+            rank = left[0][0]  # of the best priority first, to the last
+            group = [key for its_rank, key in left if its_rank == rank]
+            each = -(-number // len(group))
+            lines = [(key, self._first(stream, rank, key, each)) for key in group]
+            spent.update((rank, key) for key, ids in lines if len(ids) < each)
+            # One of each in turn, and again.
+            in_turn = chain.from_iterable(zip_longest(*([(i, key) for i in ids] for key, ids in lines)))
+            called = list(islice((one for one in in_turn if one is not None), number))
+            for key in (key for key, ids in lines if not ids):
+                if (*stream, rank, key) not in self._called.values():  # they have left by another door
+                    self._execute(self._sql.drop_turn, (*stream, rank, key))
+            self._called.update((job_id, (*stream, rank, key)) for job_id, key in called)
+            encoded = (_encode([job_id for job_id, _ in called]).decode(),)
+            self._execute(self._sql.call_back, encoded)
+            self._execute(self._sql.delete_blocked, encoded)
+            number -= len(called)
 
     def _first(self, stream: Stream, rank: int, key: str, number: int) -> list[int]:
         rows = self._execute(self._sql.first_in_line, (_line(key, *stream), rank, number)).fetchall()

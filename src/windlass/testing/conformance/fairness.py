@@ -95,6 +95,27 @@ class Fairness:
         assert Counter(name[0] for name in names(line.take(7), line.jobs)) == {"a": 3, "b": 3, "c": 1}
         assert len(line.take(100)) == 14
 
+    def test_lines_of_different_length_leave_no_slot_empty(self, line: Line) -> None:
+        """Whoever has more takes what the others leave."""
+        line.put("a1", "b1", "b2", *(f"c{n}" for n in range(20)))
+        assert Counter(name[0] for name in names(line.take(10), line.jobs)) == {"a": 1, "b": 2, "c": 7}
+
+    def test_a_claim_of_many_takes_the_best_priority_first(self, line: Line) -> None:
+        """To its last job, whoever waits behind."""
+        line.put("a1", "b1", "d1")
+        line.put("a2", "a3", "c1", priority=5)
+        assert sorted(names(line.take(3), line.jobs)) == ["a2", "a3", "c1"]
+
+    def test_a_claim_goes_on_behind_those_whose_limit_is_full(self, driver: Driver, line: Line) -> None:
+        """Their turn brings them nothing, and the slot is not lost."""
+        for key in "abcd":
+            line.put(f"{key}1", f"{key}2", **of(key, Gate(f"limit:{key}", 1)))
+        assert len(line.take(4)) == 4
+        line.put("e1")
+        assert names(line.take(1), line.jobs) == ["e1"]
+        assert line.take(1) == []
+        assert_counted(driver)
+
     def test_one_key_alone_uses_all(self, line: Line) -> None:
         """Turns keep no slot empty."""
         line.put("a1", "a2", "a3")

@@ -354,6 +354,7 @@ DECLARE
     c record;
     w record;
     v_line_ids bigint[] := '{}';
+    v_turned integer := 0;
     v_keys text[];
     v_gates {p}_gate[];
     v_touched boolean[];
@@ -467,6 +468,9 @@ BEGIN
             v_alike := c.gates::text;
             v_alike_key := v_shut;
         ELSIF c.key <> v_shut THEN
+            IF c.key LIKE 'fair:%' THEN
+                v_turned := v_turned + 1;
+            END IF;
             v_moved := v_moved || c.back;
             v_moved_keys := v_moved_keys || v_shut;
         END IF;
@@ -498,6 +502,7 @@ BEGIN
             END LOOP;
         END IF;
     END IF;
+    aside := aside + v_turned;
     IF v_moved <> '{}' THEN
         UPDATE {p}_blocked b SET key = m.key FROM unnest(v_moved, v_moved_keys) AS m (place, key) WHERE b.ctid = m.place;
     END IF;
@@ -616,7 +621,8 @@ DECLARE
     v_left integer;
     v_each integer;
     v_top bigint;
-    v_gone boolean;
+    v_round text[];
+    v_spent text[];
 BEGIN
     FOR s IN
         SELECT w.stream, w.rank FROM unnest(a_streams, a_ranks) AS w (stream, rank)
@@ -624,12 +630,15 @@ BEGIN
     LOOP
         v_left := a_limit;
         v_top := 0;
+        v_spent := '{}';  -- lines of which nobody is left, or which others have locked
         LOOP
             SELECT array_agg(k.key ORDER BY k.place) INTO v_keys FROM (
                 SELECT t.key, min(t.place) AS place FROM (
-                    SELECT o.key, o.place FROM {p}_turn o WHERE o.stream = s.stream ORDER BY o.place LIMIT 2 * v_left + 10) AS t
+                    SELECT o.key, o.place FROM {p}_turn o 
+                    WHERE o.stream = s.stream AND NOT o.key = ANY (v_spent) ORDER BY o.place LIMIT 2 * v_left + 10) AS t
                 GROUP BY t.key ORDER BY 2 LIMIT v_left) AS k;
             EXIT WHEN v_keys IS NULL;
+            v_round := '{}';
             v_each := (v_left + cardinality(v_keys) - 1) / cardinality(v_keys);
             FOR c IN
                 SELECT l.place, l.seq, l.id, k.key
@@ -649,6 +658,7 @@ BEGIN
                 streams := streams || s.stream;
                 keys := keys || c.key;
                 ids := ids || c.id;
+                v_round := v_round || c.key;
                 v_left := v_left - 1;
             END LOOP;
             -- Keys whose jobs have left by another door. One statement: see join_round.
@@ -657,8 +667,10 @@ BEGIN
                 WHERE t.stream = s.stream AND t.key = ANY (v_keys)
                   AND NOT EXISTS (SELECT FROM {p}_blocked b WHERE b.key = t.key AND b.stream = t.stream)
                 FOR UPDATE SKIP LOCKED));
-            v_gone := FOUND;
-            EXIT WHEN NOT v_gone OR v_left <= 0;
+            EXIT WHEN v_left <= 0 OR cardinality(v_spent) >= 1000;
+            v_spent := v_spent || ARRAY(
+                SELECT k FROM unnest(v_keys) AS k
+                WHERE (SELECT count(*) FROM unnest(v_round) AS r WHERE r = k) < v_each);
         END LOOP;
     END LOOP;
 END $$;

@@ -2,7 +2,7 @@
 -- such jobs in the order of their places, out of the stream's lines. A claim calls so many back as it may take, the first of each key in
 -- its turn; whom it does not take stands in line again at the next. A field of meta says whether there has ever been one.
 local SORTED = 1000
-local called = {}
+local called, stood = {}, {}
 
 local function line_of(s, key)
   return P .. 'line:' .. s .. ':' .. key
@@ -22,6 +22,7 @@ end
 -- Puts a job in line that stands in no line of its stream any more.
 local function stand(id, s, seq, key)
   join(line_of(s, key), seq, id)
+  stood[line_of(s, key)] = true
   join(P .. 'wait:' .. s .. ':b', id, id)
   if seq == tonumber(id) then add(s, 'E', 1) end
   give_turn(s, key, 'NX')
@@ -29,8 +30,13 @@ end
 
 -- Puts in line who has come to a stream since, so that a new key is known before the next is called.
 local function sort(s)
-  local ids = call('ZRANGE', P .. 'ready:' .. s, 0, SORTED - 1)
-  for _, id in ipairs(call('ZRANGE', P .. 'again:' .. s, 0, SORTED - #ids - 1)) do ids[#ids + 1] = id end
+  local rows, ids = {}, {}
+  for _, line in ipairs({'ready:', 'again:'}) do
+    local some = call('ZRANGE', P .. line .. s, 0, SORTED - 1, 'WITHSCORES')
+    for n = 1, #some, 2 do rows[#rows + 1] = {tonumber(some[n + 1]), some[n]} end
+  end
+  table.sort(rows, function(a, b) return a[1] < b[1] end) -- nobody left is older than somebody in line
+  for n = 1, min(#rows, SORTED) do ids[n] = rows[n][2] end
   local values = values_of(ids)
   local found = {}
   for n = 1, #ids do
@@ -41,7 +47,6 @@ local function sort(s)
       found[#found + 1] = {letter == N and tonumber(id) or unpack_at('<d', v, 68), id, flow.fair}
     end
   end
-  table.sort(found, function(a, b) return a[1] < b[1] end)
   for _, one in ipairs(found) do
     local seq, id, key = unpack(one)
     if seq == tonumber(id) then
@@ -54,16 +59,20 @@ local function sort(s)
   end
 end
 
--- Returns the first of each line, and again, *number* at most: {id, place, key} each. Forgets keys whose jobs have left by another
--- door; then the second is true.
-local function in_turn(s, keys_, number)
-  local each, lines, gone = math.ceil(number / #keys_), {}, false
+-- Returns the first of each line, and again, *number* at most: {id, place, key} each. spent: gets the keys of whom nobody is left; those
+-- whose jobs have left by another door are forgotten.
+local function in_turn(s, keys_, number, spent, seen)
+  local each, lines = math.ceil(number / #keys_), {}
   for _, key in ipairs(keys_) do
     local ids = call('ZRANGE', line_of(s, key), 0, each - 1, 'WITHSCORES')
+    if #ids < 2 * each then spent[key] = true end
     if #ids == 0 then
-      call('ZREM', P .. 'turn:' .. s, key)
-      gone, drained[s] = true, true
+      if not seen[key] then
+        call('ZREM', P .. 'turn:' .. s, key)
+        drained[s] = true
+      end
     else
+      seen[key] = true
       lines[#lines + 1] = {key, ids}
     end
   end
@@ -74,17 +83,20 @@ local function in_turn(s, keys_, number)
       if id and #found < number then found[#found + 1] = {id, tonumber(line[2][2 * n]), line[1]} end
     end
   end
-  return found, gone
+  return found
 end
 
 -- Lets *number* of a stream back to where they stood, in turn.
 local function call_stream(s, number)
-  local gone = true
-  while gone and number > 0 do
-    local keys_ = call('ZRANGE', P .. 'turn:' .. s, 0, number - 1)
+  local spent, seen, passed = {}, {}, 0
+  while number > 0 do
+    local keys_ = {}
+    for _, key in ipairs(call('ZRANGE', P .. 'turn:' .. s, 0, number + passed - 1)) do
+      if not spent[key] then keys_[#keys_ + 1] = key end
+    end
     if #keys_ == 0 then break end
-    local found
-    found, gone = in_turn(s, keys_, number)
+    passed = passed + #keys_
+    local found = in_turn(s, keys_, number, spent, seen)
     for _, one in ipairs(found) do
       local id, seq, key = unpack(one)
       leave(line_of(s, key), id)
@@ -119,7 +131,7 @@ local function is_early(id, s, seq, key)
     return true
   end
   called[id] = nil
-  if call('EXISTS', line_of(s, key)) == 1 then
+  if stood[line_of(s, key)] or call('EXISTS', line_of(s, key)) == 1 then
     give_turn(s, key)
   else
     call('ZREM', P .. 'turn:' .. s, key)
