@@ -32,8 +32,8 @@ PREVIOUS: Final[Any] = _Previous()
 def chain(first: Draft[Any] | AnyTask, *later: Draft[Any] | AnyTask) -> Draft[Any]:
     """Return a call that is followed by others: ``chain(fetch.job(url), parse.job(PREVIOUS), store).enqueue()``.
 
-    A bare task stands for ``task.job(PREVIOUS)``, the first for ``task.job()``. A step that dies or is cancelled ends the chain; retried by hand, it
-    goes on. Each step has its own options, retries and result; in a batch all steps are members.
+    A bare task stands for ``task.job(PREVIOUS)``, the first for ``task.job()``. A step that dies or is cancelled ends the
+    chain; retried by hand, it goes on. Each step has its own options, retries and result; in a batch all steps are members.
 
     Raises:
         ConfigurationError: the first step waits for a step before it, or something is no call of a task.

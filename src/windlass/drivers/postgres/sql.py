@@ -173,8 +173,8 @@ _STATEMENTS = {
                    FROM {p}_gate g WHERE %s::text[] IS NULL OR g.key = ANY (%s::text[]) ORDER BY g.key LIMIT 1000""",
     # Reads the running table, as orphans does.
     "holders": "SELECT u.id FROM {p}_running u WHERE u.slots ? %s ORDER BY u.id LIMIT %s",
-    "blocked_by": """SELECT CASE WHEN b.flags & 16 = 0 OR b.key NOT LIKE 'fair:%%' THEN b.key END FROM {p}_job j JOIN {p}_blocked b ON b.stream = j.stream AND b.id = j.id
-                     WHERE j.id = %s""",
+    "blocked_by": """SELECT b.key FROM {p}_job j JOIN {p}_blocked b ON b.stream = j.stream AND b.id = j.id
+                     WHERE j.id = %s AND b.key NOT LIKE 'fair:%%'""",
     # Those that nobody uses, waits for or has set; what is locked is in use.
     "forget_gates": """DELETE FROM {p}_gate WHERE key IN (
                            SELECT g.key FROM {p}_gate g

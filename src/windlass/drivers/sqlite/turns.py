@@ -86,8 +86,8 @@ class Turns:
             # One of each in turn, and again.
             in_turn = chain.from_iterable(zip_longest(*([(i, key) for i in ids] for key, ids in lines)))
             called = list(islice((one for one in in_turn if one is not None), number))
-            for key in (key for key, ids in lines if not ids):
-                if (*stream, rank, key) not in self._called.values():  # they have left by another door
+            for key, ids in lines:
+                if not ids and (*stream, rank, key) not in self._called.values():  # they have left by another door
                     self._execute(self._sql.drop_turn, (*stream, rank, key))
             self._called.update((job_id, (*stream, rank, key)) for job_id, key in called)
             encoded = (_encode([job_id for job_id, _ in called]).decode(),)

@@ -780,6 +780,10 @@ BEGIN
                     v_back_ids := NULL;
                     v_passed := NULL;
                     v_called := NULL;
+                    v_line_streams := NULL;
+                    v_line_marks := NULL;
+                    v_put_streams := NULL;
+                    v_put_marks := NULL;
                     v_more := false;
                     IF v_look <= v_now AND v_pass = 1 THEN
                         SELECT b.places, b.ranks, b.seqs, b.keys, least(v_soon, b.due)
@@ -789,12 +793,6 @@ BEGIN
                     IF v_fair THEN
                         SELECT l.streams, l.marks INTO v_line_streams, v_line_marks FROM {p}_line_up_v1(v_streams, v_marks) AS l;
                         v_lined := v_lined OR v_line_streams IS NOT NULL;
-                        RETURN QUERY
-                        SELECT 4, NULL::bigint, NULL::bigint, w.mark, w.stream, NULL::integer, NULL::integer,
-                               NULL::integer, NULL::double precision, NULL::double precision, NULL::double precision, NULL,
-                               NULL, NULL::smallint, NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL,
-                               NULL, NULL::bytea, NULL::bigint, NULL::double precision, NULL, NULL, NULL
-                        FROM unnest(v_line_streams, v_line_marks) AS w (stream, mark);
                         SELECT c.places, c.ranks, c.seqs, c.streams, c.keys, c.ids
                         INTO v_called, v_called_ranks, v_called_seqs, v_called_streams, v_called_keys, v_called_ids
                         FROM {p}_call_v1(v_limit - v_got, v_streams, v_ranks) AS c;
@@ -812,13 +810,15 @@ BEGIN
                         FROM {p}_sieve_v1(v_places, v_backs, v_limit - v_got, v_keys, v_wide, v_now) AS s;
                         IF v_put_streams IS NOT NULL THEN
                             v_look := coalesce(v_look, v_now + 1);
-                            RETURN QUERY
-                            SELECT 4, NULL::bigint, NULL::bigint, w.mark, w.stream, NULL::integer, NULL::integer,
-                                   NULL::integer, NULL::double precision, NULL::double precision, NULL::double precision, NULL,
-                                   NULL, NULL::smallint, NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL,
-                                   NULL, NULL::bytea, NULL::bigint, NULL::double precision, NULL, NULL, NULL
-                            FROM unnest(v_put_streams, v_put_marks) AS w (stream, mark);
                         END IF;
+                    END IF;
+                    IF v_line_streams IS NOT NULL OR v_put_streams IS NOT NULL THEN
+                        RETURN QUERY
+                        SELECT 4, NULL::bigint, NULL::bigint, w.mark, w.stream, NULL::integer, NULL::integer,
+                               NULL::integer, NULL::double precision, NULL::double precision, NULL::double precision, NULL,
+                               NULL, NULL::smallint, NULL::integer, NULL::double precision, NULL::bytea, NULL::bytea, NULL,
+                               NULL, NULL::bytea, NULL::bigint, NULL::double precision, NULL, NULL, NULL
+                        FROM unnest(v_line_streams || v_put_streams, v_line_marks || v_put_marks) AS w (stream, mark);
                     END IF;
                     IF cardinality(v_places) > 0 THEN
                         v_claims := {p}_lease_v1(

@@ -165,10 +165,10 @@ local function lease(ids, demand)
     local letter = v and byte(v, 1)
     local body = letter == N and 14 or letter == P_ and 85 + byte(v, 84)
     local flow = body and byte(v, body) >= MORE and flow_in(v, body)
-    if flow and flow.fair and turns().is_early(
-        id, stream_of(v), letter == N and tonumber(id) or unpack_at('<d', v, 68), flow.fair) then
+    local seq = flow and (letter == N and tonumber(id) or unpack_at('<d', v, 68))
+    if flow and flow.fair and turns().is_early(id, stream_of(v), seq, flow.fair) then
       demand.early = demand.early + 1
-    elseif flow and gates().is_held_back(id, stream_of(v), letter == N and tonumber(id) or unpack_at('<d', v, 68), flow) then
+    elseif flow and gates().is_held_back(id, stream_of(v), seq, flow) then
       demand.aside = demand.aside + 1
     elseif body then
       local new

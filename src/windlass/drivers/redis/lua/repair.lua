@@ -16,7 +16,7 @@ local function is_astray(id, s, seq, flow)
   if not call('ZSCORE', P .. 'wait:' .. s .. ':b', id) then
     return true
   end
-  if flow.fair and call('ZSCORE', P .. 'line:' .. s .. ':' .. flow.fair, id) then
+  if flow.fair and call('ZSCORE', turns().line_of(s, flow.fair), id) then
     turns().give_turn(s, flow.fair, 'NX') -- perhaps nobody would call it
     filled[s] = true
     return false

@@ -59,8 +59,8 @@ local function sort(s)
   end
 end
 
--- Returns the first of each line, and again, *number* at most: {id, place, key} each. spent: gets the keys of whom nobody is left; those
--- whose jobs have left by another door are forgotten.
+-- Returns the first of each line, and again, *number* at most: {id, place, key} each. spent: gets the keys of whom nobody is left, seen those
+-- of whom somebody is called; others whose jobs have left by another door are forgotten.
 local function in_turn(s, keys_, number, spent, seen)
   local each, lines = math.ceil(number / #keys_), {}
   for _, key in ipairs(keys_) do
@@ -88,14 +88,14 @@ end
 
 -- Lets *number* of a stream back to where they stood, in turn.
 local function call_stream(s, number)
-  local spent, seen, passed = {}, {}, 0
+  local spent, seen = {}, {}
   while number > 0 do
-    local keys_ = {}
-    for _, key in ipairs(call('ZRANGE', P .. 'turn:' .. s, 0, number + passed - 1)) do
+    local keys_, last = {}, number - 1
+    for _ in pairs(spent) do last = last + 1 end
+    for _, key in ipairs(call('ZRANGE', P .. 'turn:' .. s, 0, last)) do
       if not spent[key] then keys_[#keys_ + 1] = key end
     end
     if #keys_ == 0 then break end
-    passed = passed + #keys_
     local found = in_turn(s, keys_, number, spent, seen)
     for _, one in ipairs(found) do
       local id, seq, key = unpack(one)
